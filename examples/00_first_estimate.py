@@ -1,0 +1,113 @@
+"""
+First estimate: from an Evoked to extended sources
+==================================================
+
+A patch of visual cortex sends out an evoked response; 64 EEG electrodes record it.
+We estimate the sources with DeepSIF and, beside it, with MNE's sLORETA. Nothing is
+downloaded: the head is the fsaverage template, the weights are part of the package.
+"""
+
+# %%
+# The head and the recording
+# --------------------------
+# Any montage will do. Without an individual MRI the forward solution comes from the
+# template; with one, use your own from :func:`mne.make_forward_solution`.
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mne
+import numpy as np
+from nilearn import datasets, plotting
+
+import mne_deepsif
+
+montage = mne.channels.make_standard_montage("biosemi64")
+info = mne.create_info(montage.ch_names, sfreq=500.0, ch_types="eeg")
+info.set_montage(montage)
+fwd = mne_deepsif.make_template_forward(info)
+
+# %%
+# An evoked response with known sources
+# -------------------------------------
+# All parcels within 2.5 cm of the occipital pole of the right hemisphere are active,
+# with a positive and a negative deflection.
+parcels = mne_deepsif.make_template_parcels()
+labels = parcels.to_labels()
+right = parcels.hemi == 1
+pole = np.argmin(np.where(right, parcels.centers[:, 1], np.inf))
+distance = np.linalg.norm(parcels.centers - parcels.centers[pole], axis=1)
+patch = np.flatnonzero(right & (distance < 0.025))
+
+times = np.arange(-0.1, 0.5, 1 / info["sfreq"])
+waveform = 4e-9 * (
+    np.exp(-0.5 * ((times - 0.1) / 0.02) ** 2)
+    - 0.6 * np.exp(-0.5 * ((times - 0.17) / 0.03) ** 2)
+)
+stc_true = mne.simulation.simulate_stc(
+    fwd["src"],
+    [labels[parcel] for parcel in patch],
+    np.tile(waveform / 20, (len(patch), 1)),  # A m per vertex, about 20 of them
+    tmin=times[0],
+    tstep=1 / info["sfreq"],
+    allow_overlap=True,
+)
+cov = mne.make_ad_hoc_cov(info, std=0.5e-6)
+evoked = mne.simulation.simulate_evoked(
+    fwd, stc_true, info, cov, nave=20, random_state=0, verbose="error"
+)
+evoked.set_eeg_reference(projection=True)
+
+# %%
+# The estimates
+# -------------
+stc = mne_deepsif.apply_deepsif(evoked, fwd, cov)
+
+inverse = mne.minimum_norm.make_inverse_operator(
+    evoked.info, fwd, cov, fixed=True, depth=None
+)
+stc_sloreta = mne.minimum_norm.apply_inverse(
+    evoked, inverse, lambda2=1 / 9, method="sLORETA"
+)
+
+# %%
+# Where is the peak?
+# ------------------
+# The template's source space has all of its vertices, so that a row of the estimate is
+# a vertex of the template, which the parcels know.
+for name, estimate in (("DeepSIF", stc), ("sLORETA", stc_sloreta)):
+    row, peak_time = estimate.get_peak(vert_as_index=True)
+    parcel = parcels.mapping[row]
+    error = np.linalg.norm(parcels.centers[patch] - parcels.centers[parcel], axis=1)
+    print(
+        f"{name}: peak at {1e3 * peak_time:.0f} ms in parcel {labels[parcel].name}, "
+        f"{1e3 * error.min():.1f} mm from the true patch"
+    )
+
+# %%
+# The figure
+# ----------
+# Absolute amplitude at the peak of the response, from behind.
+surface = datasets.fetch_surf_fsaverage("fsaverage5")
+maps = {"truth": stc_true, "DeepSIF": stc, "sLORETA": stc_sloreta}
+n_lh = len(fwd["src"][0]["vertno"])
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.2), subplot_kw={"projection": "3d"})
+for ax, (name, estimate) in zip(axes, maps.items(), strict=True):
+    amplitude = np.abs(estimate.copy().crop(0.08, 0.12).data).mean(1)
+    if name == "truth":  # has the vertices of the patch only
+        amplitude = np.zeros(2 * n_lh)
+        amplitude[n_lh + estimate.vertices[1]] = 1.0
+    plotting.plot_surf_stat_map(
+        surface["infl_right"],
+        amplitude[n_lh:] / amplitude.max(),
+        hemi="right",
+        view="posterior",
+        bg_map=surface["sulc_right"],
+        threshold=0.3,
+        cmap="inferno",
+        colorbar=name == "sLORETA",
+        axes=ax,
+        title=name,
+    )
+fname = Path("first_estimate.png")
+fig.savefig(fname, dpi=120)
+print(f"Figure: {fname.resolve()}")

@@ -1,0 +1,583 @@
+"""DeepSIFEstimator: fit on a forward solution, predict, save and read."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import mne
+import numpy as np
+import scipy.sparse as sp
+from mne.utils import _check_option, _validate_type, logger, verbose
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .leadfield import make_leadfield
+from .parcels import Parcels, make_template_parcels
+
+FORMAT_VERSION = 1
+_BATCH = 64  # windows that go through the network at once
+
+
+class DeepSIFEstimator(BaseEstimator):
+    """Deep-learning source imaging of extended sources :footcite:`SunEtAl2022`.
+
+    Parameters
+    ----------
+    weights : str | path-like | DeepSIFEstimator | None
+        What :meth:`fit` starts from: a name (see :func:`mne_deepsif.fetch_weights`), a
+        file, a fitted estimator, or None for random weights.
+    encoder : "backprojection" | "sensors"
+        What the network reads: the data projected back on the parcels through the
+        whitened leadfield, so that any sensors and any head serve, or, as published,
+        the channels themselves.
+    architecture : "compact" | "published"
+        The network: ours, or that of the papers (residual MLP, three LSTM layers with
+        one unit per parcel).
+    parcels : Parcels | None
+        The parcellation; None is the template's, about 994 parcels.
+    sfreq : float
+        Sampling rate of the network (Hz). Data of other rates are resampled.
+    n_times : int
+        Window of the network in samples.
+    n_steps : int
+        Number of training updates in :meth:`fit`.
+    batch_size : int
+        Simulated samples per update.
+    learning_rate : float | None
+        Largest learning rate; None is 1e-3 from random weights, 2e-4 from others.
+    patience : int | None
+        Stop early after so many validations (one every 250 updates) without progress.
+    device : str
+        Torch device; ``"auto"`` takes a GPU where there is one.
+    precision : "auto" | "bfloat16" | "float32"
+        Precision of the training; ``"auto"`` is bfloat16 where the processor has it.
+    checkpoint : path-like | None
+        File from which an interrupted :meth:`fit` goes on.
+    random_state : int | None
+        Seed of weights, simulation and batches.
+    verbose : bool | str | int | None
+        As in MNE.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, on the CPU.
+    parcels_ : Parcels
+        The parcellation.
+    sfreq_ : float
+        Sampling rate of the network (Hz).
+    n_times_ : int
+        Window of the network in samples.
+    ch_names_ : list of str | None
+        Channels of ``encoder="sensors"``, in order; None for the other encoder.
+    history_ : list of tuple
+        Updates done and validation loss.
+    recipe_ : dict
+        How the weights came about.
+
+    See Also
+    --------
+    apply_deepsif : Apply an estimator to an Evoked.
+
+    References
+    ----------
+    .. footbibliography::
+    """
+
+    def __init__(
+        self,
+        weights="generic",
+        encoder="backprojection",
+        *,
+        architecture="compact",
+        parcels=None,
+        sfreq=125.0,
+        n_times=64,
+        n_steps=2000,
+        batch_size=64,
+        learning_rate=None,
+        patience=None,
+        device="auto",
+        precision="auto",
+        checkpoint=None,
+        random_state=None,
+        verbose=None,
+    ):
+        self.weights = weights
+        self.encoder = encoder
+        self.architecture = architecture
+        self.parcels = parcels
+        self.sfreq = sfreq
+        self.n_times = n_times
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.device = device
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, fwd, info=None, noise_cov=None, *, subjects_dir=None):
+        """Train on data simulated with a forward solution.
+
+        From given weights this is the personalisation of :footcite:`SunEtAl2023`. The
+        weights with the lowest validation loss are kept, those it started with
+        included, so it cannot get worse on simulated data. Ctrl-C stops early and keeps
+        the best weights so far.
+
+        Parameters
+        ----------
+        fwd : mne.Forward
+            The forward solution.
+        info : mne.Info | None
+            Measurement info with bad channels, projectors and reference of the data;
+            None takes all channels of the forward solution and an average reference.
+        noise_cov : mne.Covariance | None
+            Noise covariance; None is MNE's ad-hoc one.
+        subjects_dir : path-like | None
+            Where the subject's ``sphere.reg`` is, for forwards of a subject's own.
+
+        Returns
+        -------
+        self : DeepSIFEstimator
+            The fitted estimator.
+
+        References
+        ----------
+        .. footbibliography::
+        """
+        from .library import make_library
+
+        _validate_type(fwd, mne.Forward, "fwd")
+        start = self._starting_point()
+        _check_precision(self.precision)
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31))
+        parcels = start.parcels_ if start is not None else self._resolve_parcels()
+        info = _training_info(fwd) if info is None else info
+        noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
+        leadfield = make_leadfield(
+            info, fwd, noise_cov, parcels=parcels, subjects_dir=subjects_dir
+        )
+        sfreq = start.sfreq_ if start is not None else float(self.sfreq)
+        library = make_library(parcels, sfreq=sfreq)
+        trainer = self._train(leadfield, parcels, library, start, seed)
+        self.network_ = trainer.network
+        self.parcels_ = parcels
+        self.sfreq_ = sfreq
+        self.n_times_ = trainer.options.n_times
+        self.history_ = list(trainer.history)
+        sensors = self.encoder == "sensors"
+        self.ch_names_ = list(leadfield.ch_names) if sensors else None
+        self.recipe_ = {
+            "version": _version(),
+            "n_steps": trainer.step,
+            "fit_on": str(parcels.subject),
+            "n_channels": len(leadfield.ch_names),
+            "start": start.recipe_ if start is not None else None,
+            "gain_sha256": hashlib.sha256(leadfield.gain.tobytes()).hexdigest(),
+        }
+        self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
+        return self
+
+    def _train(self, leadfield, parcels, library, start, seed):
+        from .network import REGULARIZATIONS, make_network
+        from .training import Trainer, TrainingOptions, resolve_device
+
+        n_features = len(leadfield.ch_names)
+        if self.encoder == "backprojection":
+            n_features = len(REGULARIZATIONS) * parcels.n_parcels
+        network = make_network(
+            self.architecture, n_features, parcels.n_parcels, seed=seed
+        )
+        if start is not None:
+            network.load_state_dict(start.network_.state_dict())
+        learning_rate = self.learning_rate
+        if learning_rate is None:
+            learning_rate = 1e-3 if start is None else 2e-4
+        options = TrainingOptions(
+            n_steps=self.n_steps,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate,
+            n_times=self.n_times if start is None else start.n_times_,
+            validate_every=min(250, self.n_steps),
+            n_warmup=min(200, max(1, self.n_steps // 10)),
+            patience=self.patience,
+            precision=self.precision,
+            seed=seed % 2**31,
+        )
+        progress = mne.utils.ProgressBar(self.n_steps, mesg="Training")
+        trainer = Trainer(
+            network,
+            library,
+            [_sensors(leadfield, self.encoder)],
+            options,
+            device=resolve_device(self.device),
+            checkpoint=self.checkpoint,
+            callback=lambda trainer: progress.update(trainer.step),
+        )
+        if trainer.run():
+            logger.info(
+                "Interrupted after %d updates: keeping the best weights so far "
+                "(validation loss %.3f).",
+                trainer.step,
+                trainer.best_loss,
+            )
+        first, best = trainer.history[0][1], trainer.best_loss
+        logger.info("Validation loss %.3f -> %.3f.", first, best)
+        return trainer
+
+    def _starting_point(self):
+        """Return the estimator to start from (None: random weights), checked."""
+        from .network import ARCHITECTURES
+
+        _check_option("encoder", self.encoder, ["backprojection", "sensors"])
+        _check_option("architecture", self.architecture, list(ARCHITECTURES))
+        if self.weights is None:
+            return None
+        if isinstance(self.weights, DeepSIFEstimator):
+            start = self.weights
+            check_is_fitted(start)
+        else:
+            from .weights import load_estimator
+
+            start = load_estimator(self.weights)
+        for name in ("encoder", "architecture"):
+            if getattr(start, name) != getattr(self, name):
+                raise ValueError(
+                    f"weights={self.weights!r} are for {name}={getattr(start, name)!r},"
+                    f" got {name}={getattr(self, name)!r}; use weights=None to train "
+                    "from random weights."
+                )
+        if self.parcels is not None and self.parcels is not start.parcels_:
+            if not np.array_equal(self.parcels.mapping, start.parcels_.mapping):
+                raise ValueError(
+                    f"weights={self.weights!r} belong to another parcellation than "
+                    "parcels; use weights=None, or parcels=None to take theirs."
+                )
+        return start
+
+    def _resolve_parcels(self):
+        _validate_type(self.parcels, (Parcels, None), "parcels")
+        return make_template_parcels() if self.parcels is None else self.parcels
+
+    @verbose
+    def predict(
+        self, inst, fwd=None, noise_cov=None, *, subjects_dir=None, verbose=None
+    ):
+        """Estimate the sources of data.
+
+        Parameters
+        ----------
+        inst : Evoked | Epochs | Raw
+            The data.
+        fwd : mne.Forward | None
+            Forward solution; None takes that of :meth:`fit`.
+        noise_cov : mne.Covariance | None
+            Noise covariance; None takes that of :meth:`fit`.
+        subjects_dir : path-like | None
+            As in :func:`mne_deepsif.apply_deepsif`.
+        %(verbose)s
+
+        Returns
+        -------
+        stc : SourceEstimate | list of SourceEstimate
+            What :func:`mne_deepsif.apply_deepsif` (or ``_epochs``, ``_raw``) returns.
+        """
+        from . import apply
+
+        check_is_fitted(self)
+        if fwd is None:
+            fwd = getattr(self, "_fwd", None)
+            noise_cov = noise_cov or getattr(self, "_noise_cov", None)
+            subjects_dir = subjects_dir or getattr(self, "_subjects_dir", None)
+        if fwd is None:
+            raise ValueError(
+                "fwd=None: this estimator was read from a file, which keeps no forward "
+                "solution; pass fwd to predict."
+            )
+        _validate_type(inst, (mne.Evoked, mne.BaseEpochs, mne.io.BaseRaw), "inst")
+        function = apply.apply_deepsif_raw
+        if isinstance(inst, mne.Evoked):
+            function = apply.apply_deepsif
+        elif isinstance(inst, mne.BaseEpochs):
+            function = apply.apply_deepsif_epochs
+        return function(inst, fwd, noise_cov, estimator=self, subjects_dir=subjects_dir)
+
+    def _estimate(self, data, gain, sfreq):
+        """Estimate the activity of the parcels.
+
+        Parameters
+        ----------
+        data : array of shape (n_channels, n_times)
+            Whitened data (``encoder="backprojection"``) or the channels.
+        gain : array of shape (n_channels, n_parcels)
+            Leadfield in the same units.
+        sfreq : float
+            Sampling rate of the data (Hz).
+
+        Returns
+        -------
+        sources : array of shape (n_parcels, n_times)
+            Source activity that explains the data best, scale per window.
+        """
+        n_times = data.shape[1]
+        n_network = max(1, round(n_times * self.sfreq_ / sfreq))
+        data = _resample(data, n_network)
+        padded = _pad(data, self.n_times_)
+        starts = _window_starts(padded.shape[1], self.n_times_)
+        windows = np.stack([padded[:, s : s + self.n_times_] for s in starts])
+        sources = _overlap_add(
+            self._estimate_windows(windows, gain), starts, padded.shape[1]
+        )
+        first = (padded.shape[1] - n_network) // 2
+        return _resample(sources[:, first : first + n_network], n_times)
+
+    def _estimate_windows(self, windows, gain):
+        """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
+        import torch
+
+        from .network import backprojection_kernels, encode
+        from .training import resolve_device
+
+        device = resolve_device(self.device)
+        network = self.network_.to(device)
+        unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
+        gain = torch.as_tensor(gain / unit, dtype=torch.float32, device=device)
+        kernels = None
+        if self.encoder == "backprojection":
+            kernels = backprojection_kernels(gain.double()).float()
+        scale = np.abs(windows).max() or 1.0
+        data = torch.as_tensor(windows / scale, dtype=torch.float32, device=device)
+        network.eval()
+        sources = []
+        with torch.inference_mode():
+            for batch in data.split(_BATCH):
+                estimate = network(encode(batch, kernels)).transpose(1, 2)
+                sources.append(_least_squares_scale(batch, estimate, gain) * estimate)
+        network.cpu()
+        return torch.cat(sources).cpu().numpy() * (scale / unit)
+
+    @verbose
+    def save(self, fname, *, overwrite=False, verbose=None):
+        """Save to a safetensors file.
+
+        Parameters
+        ----------
+        fname : path-like
+            File name; should end with ``-deepsif.safetensors``.
+        overwrite : bool
+            Replace an existing file.
+        %(verbose)s
+        """
+        check_is_fitted(self)
+        _write(self, fname, overwrite=overwrite)
+
+
+def read_deepsif(fname):
+    """Read an estimator saved with :meth:`DeepSIFEstimator.save`.
+
+    Parameters
+    ----------
+    fname : path-like
+        A ``.safetensors`` file. Nothing in it is executed.
+
+    Returns
+    -------
+    estimator : DeepSIFEstimator
+        The fitted estimator.
+    """
+    import safetensors
+    from safetensors.numpy import load_file
+
+    fname = Path(fname)
+    if not fname.is_file():
+        raise FileNotFoundError(f"fname={str(fname)!r} does not exist.")
+    problem = (
+        f"fname={str(fname)!r} is not a readable mne_deepsif estimator (%s); give a "
+        "file that DeepSIFEstimator.save wrote."
+    )
+    try:
+        with safetensors.safe_open(fname, "numpy") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata["mne_deepsif"])
+    except KeyError:
+        raise ValueError(problem % "its header has no mne_deepsif entry") from None
+    except Exception as error:
+        raise ValueError(problem % error) from None
+    if header.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            problem % f"format version {header.get('format_version')!r}, this version "
+            f"of the package reads {FORMAT_VERSION}"
+        )
+    try:
+        return _from_file(header, load_file(fname))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(problem % error) from error
+
+
+def _from_file(header, arrays):
+    import torch
+
+    from .network import make_network
+
+    estimator = DeepSIFEstimator(**header["params"])
+    parcels = {
+        name.removeprefix("parcels."): value
+        for name, value in arrays.items()
+        if name.startswith("parcels.")
+    }
+    n_parcels = len(parcels["areas"])
+    rows, columns = parcels.pop("edges")
+    parcels["adjacency"] = sp.csr_array(
+        (np.ones(len(rows), bool), (rows, columns)), shape=(n_parcels, n_parcels)
+    )
+    estimator.parcels_ = Parcels(subject=header["subject"], **parcels)
+    network = make_network(estimator.architecture, header["n_features"], n_parcels)
+    network.load_state_dict(
+        {
+            name.removeprefix("network."): torch.as_tensor(np.float32(value))
+            for name, value in arrays.items()
+            if name.startswith("network.")
+        }
+    )
+    estimator.network_ = network.eval()
+    for name in ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_"):
+        setattr(estimator, name, header[name])
+    estimator.history_ = [tuple(entry) for entry in estimator.history_]
+    return estimator
+
+
+def _write(estimator, fname, *, overwrite=False, dtype=np.float32):
+    """Write an estimator; the file appears whole or not at all."""
+    from safetensors.numpy import save
+
+    fname = Path(fname)
+    if fname.exists() and not overwrite:
+        raise FileExistsError(
+            f"fname={str(fname)!r} exists; use overwrite=True to replace it."
+        )
+    parcels = estimator.parcels_
+    arrays = {
+        f"network.{name}": np.ascontiguousarray(value.numpy().astype(dtype))
+        for name, value in estimator.network_.state_dict().items()
+    }
+    arrays |= {
+        "parcels.mapping": parcels.mapping,
+        "parcels.areas": parcels.areas,
+        "parcels.centers": parcels.centers,
+        "parcels.edges": np.array(sp.coo_array(parcels.adjacency).coords, np.int32),
+    }
+    n_features = next(iter(estimator.network_.parameters())).shape[1]
+    params = estimator.get_params(deep=False)
+    params |= {"weights": None, "parcels": None, "checkpoint": None, "verbose": None}
+    if params["random_state"] is not None:
+        params["random_state"] = int(params["random_state"])
+    header = {
+        "format_version": FORMAT_VERSION,
+        "version": _version(),
+        "params": params,
+        "n_features": n_features,
+        "subject": parcels.subject,
+    }
+    names = ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_")
+    header |= {name: getattr(estimator, name) for name in names}
+    content = save(arrays, {"mne_deepsif": json.dumps(header)})
+    part = fname.with_name(fname.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, fname)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _version():
+    from . import __version__
+
+    return __version__
+
+
+def _check_precision(precision):
+    _check_option("precision", precision, ["auto", "bfloat16", "float32"])
+
+
+def _training_info(fwd):
+    """Return the forward's info with an average-reference projector for EEG."""
+    info = mne.pick_info(
+        fwd["info"], mne.pick_types(fwd["info"], meg=True, eeg=True, exclude=[])
+    )
+    has_eeg = "eeg" in info.get_channel_types(unique=True)
+    raw = mne.io.RawArray(np.zeros((len(info["chs"]), 1)), info, verbose="error")
+    if has_eeg:
+        raw.set_eeg_reference(projection=True, verbose="error")
+    return raw.info
+
+
+def _sensors(leadfield, encoder):
+    """Return the leadfield as training takes it: gain in units of channel noise."""
+    from .training import Sensors
+
+    if encoder == "sensors":
+        ch_types = sorted(set(leadfield.ch_types))
+        if len(ch_types) > 1:
+            raise ValueError(
+                "encoder='sensors' needs channels of one type, since it reads them as "
+                f"they are, got {ch_types}; pick one, or use encoder='backprojection'."
+            )
+        return Sensors(leadfield.gain)
+    # the covariance that the whitener stands for, back in channel space
+    std = np.sqrt(np.square(np.linalg.pinv(leadfield.whitener)).sum(1))
+    std = np.where(std > 0, std, std.max())
+    return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
+
+
+def _resample(data, n_times):
+    """Resample (n_rows, n) to (n_rows, n_times) over the same duration."""
+    if data.shape[1] == n_times:
+        return data
+    if data.shape[1] == 1:
+        return np.repeat(data, n_times, axis=1)
+    return mne.filter.resample(
+        np.asarray(data, float), up=n_times, down=data.shape[1], verbose="error"
+    )
+
+
+def _pad(data, n_times):
+    """Mirror the ends of data shorter than a window."""
+    missing = max(0, n_times - data.shape[1])
+    return np.pad(data, ((0, 0), (missing // 2, missing - missing // 2)), "symmetric")
+
+
+def _window_starts(n_total, n_times):
+    """Return starts of windows that overlap by half and cover everything."""
+    starts = list(range(0, n_total - n_times + 1, max(1, n_times // 2)))
+    if starts[-1] != n_total - n_times:
+        starts.append(n_total - n_times)
+    return starts
+
+
+def _overlap_add(windows, starts, n_total):
+    """Blend (n_windows, n_rows, n_times) into (n_rows, n_total) under sine tapers."""
+    n_times = windows.shape[2]
+    taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
+    total = np.zeros((windows.shape[1], n_total))
+    weight = np.zeros(n_total)
+    for window, start in zip(windows, starts, strict=True):
+        total[:, start : start + n_times] += window * taper
+        weight[start : start + n_times] += taper
+    return total / weight
+
+
+def _least_squares_scale(data, estimate, gain):
+    """Return the factor (n_windows, 1, 1) >= 0 with which gain @ estimate fits best."""
+    predicted = gain @ estimate
+    predicted = predicted - predicted.mean(-1, keepdim=True)
+    data = data - data.mean(-1, keepdim=True)
+    power = predicted.square().sum((1, 2), keepdim=True)
+    product = (data * predicted).sum((1, 2), keepdim=True)
+    # a fit with the wrong sign explains nothing: the sign is the network's to say
+    return (product / power.clamp_min(1e-30)).clamp_min(0.0)

@@ -1,0 +1,364 @@
+"""Simulated training data: patches, superposition, sensor noise (NumPy and torch)."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+# Distance at which the activity of a patch has fallen to one half (m), from the papers.
+HALF_AMPLITUDE = (0.04, 0.06)
+# Patch over background and sensor noise (dB), training ranges of the papers.
+BACKGROUND_SNR = (10.0, 20.0)
+SENSOR_SNR = (5.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Library:
+    """Ingredients of the simulation, sampled at one rate.
+
+    Parameters
+    ----------
+    patches : array of shape (n_patches, max_size)
+        Parcels of each patch, seed first, padded with -1.
+    decay : array of shape (n_patches, max_size)
+        Amplitude of each parcel relative to the seed, 0 where padded.
+    waveforms : array of shape (n_waveforms, n_wave_times)
+        Source waveforms with their peak, of size 1, in the middle.
+    background : array of shape (n_parcels, n_background_times)
+        Ongoing neural-mass activity, zero mean per parcel, common scale.
+    sfreq : float
+        Sampling rate of the waveforms and of the background (Hz).
+    """
+
+    patches: np.ndarray
+    decay: np.ndarray
+    waveforms: np.ndarray
+    background: np.ndarray
+    sfreq: float
+
+    def split(self, fraction, random_state=None):
+        """Cut into two libraries that share neither patch, waveform nor background."""
+        rng = np.random.default_rng(random_state)
+        parts = {}
+        for name, n_total in (
+            ("patches", len(self.patches)),
+            ("waveforms", len(self.waveforms)),
+        ):
+            order = rng.permutation(n_total)
+            n_second = max(1, int(round(fraction * n_total)))
+            parts[name] = order[n_second:], order[:n_second]
+        n_times = self.background.shape[1]
+        cut = n_times - max(1, int(round(fraction * n_times)))
+        parts["background"] = slice(0, cut), slice(cut, n_times)
+        return tuple(
+            Library(
+                patches=self.patches[parts["patches"][i]],
+                decay=self.decay[parts["patches"][i]],
+                waveforms=self.waveforms[parts["waveforms"][i]],
+                background=self.background[:, parts["background"][i]],
+                sfreq=self.sfreq,
+            )
+            for i in range(2)
+        )
+
+    def asdict(self):
+        """Return the arrays by name, as ``np.savez`` takes them."""
+        return asdict(self)
+
+
+def make_patches(seeds, adjacency, centers, random_state=None):
+    """Grow source patches around seed parcels, as the papers do.
+
+    A patch is its seed, the seed's neighbours, and, in one of two modes with equal
+    probability, some parcels of the second or of the second and third layer. Each
+    candidate is kept with a probability that rises with the absolute cosine between
+    its direction and a random growth direction. Then holes are filled and parcels
+    that hang on a single neighbour are dropped.
+
+    Parameters
+    ----------
+    seeds : array of int, shape (n_patches,)
+        Seed parcels.
+    adjacency : sparse array of shape (n_parcels, n_parcels)
+        Which parcels touch.
+    centers : array of shape (n_parcels, 3)
+        Centres of the parcels (m).
+    random_state : int | None
+        Seed of the random choices.
+
+    Returns
+    -------
+    patches : array of int, shape (n_patches, max_size)
+        Parcels of each patch, the seed first, padded with -1.
+    decay : array of shape (n_patches, max_size)
+        ``exp(-d² / 2 s²)`` with the distance ``d`` to the seed's centre and half
+        amplitude at 40 to 60 mm (random per patch); 0 where padded.
+    """
+    rng = np.random.default_rng(random_state)
+    seeds = np.asarray(seeds)
+    masks = [
+        _grow_patches(chunk, adjacency, centers, rng)
+        for chunk in np.array_split(seeds, max(1, len(seeds) // 2000))
+    ]
+    return _list_patches(np.concatenate(masks), seeds, centers, rng)
+
+
+def _grow_patches(seeds, adjacency, centers, rng):
+    """Return masks of shape (n_patches, n_parcels)."""
+    adjacency = adjacency.astype(np.float32)
+    degree = np.asarray(adjacency.sum(1)).ravel()
+    seed_mask = np.zeros((len(seeds), len(centers)), bool)
+    seed_mask[np.arange(len(seeds)), seeds] = True
+
+    def touching(mask):
+        return mask.astype(np.float32) @ adjacency  # number of neighbours in the mask
+
+    first = touching(seed_mask) > 0
+    cosine = _growth_cosine(seeds, first, centers, rng)
+    deep = rng.random(len(seeds)) < 0.5
+    inner = seed_mask | first
+    second = (touching(first) > 0) & ~inner
+    second &= _keep(cosine, second, np.where(deep, 0.1, 0.0), rng)
+    third = (touching(second) > 0) & ~inner & ~second & deep[:, None]
+    third &= _keep(cosine, third, np.full(len(seeds), -0.15), rng)
+    mask = inner | second | third
+    mask |= touching(mask) > np.maximum(degree - 1.5, 0.5)  # at most one gap around
+    mask &= (touching(mask) > 1.5) | seed_mask
+    return mask
+
+
+def _growth_cosine(seeds, first, centers, rng):
+    """Return |cos| between each parcel's direction and a random growth direction."""
+    lone = ~first.any(1)
+    chosen = np.where(first, rng.random(first.shape), -1).argmax(1)
+    chosen[lone] = seeds[lone]
+
+    def direction(points):
+        vectors = points - centers[seeds].reshape(-1, *[1] * (points.ndim - 2), 3)
+        norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors / np.where(norm > 0, norm, 1)
+
+    growth = direction(centers[chosen])
+    return np.abs(np.einsum("npk,nk->np", direction(centers[None]), growth))
+
+
+def _keep(cosine, candidates, bias, rng):
+    """Draw which candidates stay; the cosine is stretched to [0, 1] per patch."""
+    low = np.where(candidates, cosine, np.inf).min(1, keepdims=True)
+    high = np.where(candidates, cosine, -np.inf).max(1, keepdims=True)
+    span = np.where(high > low, high - low, 1)
+    return rng.random(cosine.shape) < (cosine - low) / span + bias[:, None]
+
+
+def _list_patches(masks, seeds, centers, rng):
+    """Turn masks into padded lists with the seed first, and their decay."""
+    sizes = masks.sum(1)
+    patches = np.full((len(masks), sizes.max()), -1, np.int16)
+    rank = masks.astype(np.int8)
+    rank[np.arange(len(seeds)), seeds] = 2
+    order = np.argsort(-rank, axis=1, kind="stable")[:, : sizes.max()]
+    filled = np.arange(sizes.max()) < sizes[:, None]
+    patches[filled] = order[filled]
+    distance = np.linalg.norm(centers[order] - centers[seeds][:, None], axis=-1)
+    width = 0.8493 * rng.uniform(*HALF_AMPLITUDE, (len(masks), 1))  # half at 1.1774 s
+    decay = np.where(filled, np.exp(-(distance**2) / (2 * width**2)), 0)
+    return patches, decay.astype(np.float32)
+
+
+def noise_std(data, snr, definition="authors"):
+    """Compute the standard deviation of the white sensor noise.
+
+    Parameters
+    ----------
+    data : tensor of shape (n_batch, n_channels, n_times)
+        Noise-free sensor data (background activity included).
+    snr : tensor of shape (n_batch,)
+        Signal-to-noise ratio (dB): power of ``data`` over power of the noise.
+    definition : "authors" | "nominal" | "uniform"
+        ``"nominal"`` scales the noise to the power of each channel, as the papers
+        say; ``"authors"`` also halves its power, as their scripts do, so that the
+        true ratio is 3 dB better than ``snr``; ``"uniform"`` gives all channels the
+        same noise, with the mean power over channels as reference: what whitened
+        recordings have.
+
+    Returns
+    -------
+    std : tensor of shape (n_batch, n_channels or 1, 1)
+        Standard deviation of the noise, in the unit of ``data``.
+    """
+    power = data.square().mean(-1, keepdim=True)
+    if definition == "uniform":
+        power = power.mean(1, keepdim=True)
+    elif definition == "authors":
+        power = power / 2
+    return (power * 10 ** (-snr / 10)[:, None, None]).sqrt()
+
+
+class Simulator:
+    """Draws batches of sensor data and sources from a library.
+
+    Parameters
+    ----------
+    library : Library
+        Patches, waveforms and background.
+    n_times : int
+        Length of a sample.
+    n_sources : dict
+        Probability of each number of sources, e.g. ``{1: 0.5, 2: 0.5}``.
+    background_snr : tuple of float
+        Patch over background activity (dB), drawn uniformly per source: sensor power
+        of the patch within 0.1 s of the waveform's peak over that of the background.
+    sensor_snr : tuple of float
+        Signal over sensor noise (dB), drawn uniformly, see
+        :func:`noise_std`.
+    noise : str | None
+        Definition of the noise; None mixes ``"nominal"`` and ``"uniform"`` at random.
+    margin : float
+        How far outside of the window a waveform's peak may lie, as a fraction of the
+        window; negative keeps it inside.
+    flip : bool
+        Give each source a random sign.
+    seed : int
+        Seed of the random choices.
+    device : str
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        library,
+        n_times,
+        *,
+        n_sources,
+        background_snr=BACKGROUND_SNR,
+        sensor_snr=SENSOR_SNR,
+        noise=None,
+        margin=0.1,
+        flip=True,
+        seed=0,
+        device="cpu",
+    ):
+        self.n_times = n_times
+        self.background_snr, self.sensor_snr = background_snr, sensor_snr
+        self.noise, self.margin, self.flip = noise, margin, flip
+        self.device = device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        counts = torch.tensor(list(n_sources), device=device)
+        weights = torch.tensor(list(n_sources.values()), device=device)
+        self._counts, self._count_weights = counts, weights.float()
+        self.patches = torch.as_tensor(library.patches, device=device).long()
+        self.decay = torch.as_tensor(library.decay, device=device).float()
+        self.waveforms = torch.as_tensor(library.waveforms, device=device)
+        # times first: a window is then one block of memory
+        background = np.ascontiguousarray(library.background.T)
+        self.background = torch.as_tensor(background, device=device)
+        self.n_parcels = len(library.background)
+        self._half = int(round(0.1 * library.sfreq))
+
+    def _uniform(self, low, high, *shape):
+        random = torch.rand(shape, generator=self.generator, device=self.device)
+        return low + (high - low) * random
+
+    def _integers(self, high, *shape):
+        return torch.randint(high, shape, generator=self.generator, device=self.device)
+
+    def draw(self, n_batch):
+        """Draw the sources of a batch, before any leadfield.
+
+        Returns
+        -------
+        weights : tensor of shape (n_batch, max_sources, n_parcels)
+            Spatial profile of each source; zero for absent sources.
+        waves : tensor of shape (n_batch, max_sources, n_times)
+            Waveform of each source, its peak at 1 (or -1).
+        background : tensor of shape (n_batch, n_parcels, n_times)
+            Ongoing activity.
+        chosen : tensor of shape (n_batch, max_sources)
+            Index of each source's patch, -1 where absent.
+        peak_power : tensor of shape (n_batch, max_sources)
+            Mean square of each waveform within 0.1 s of its peak.
+        """
+        picks = torch.multinomial(
+            self._count_weights, n_batch, replacement=True, generator=self.generator
+        )
+        n_max = int(self._counts.max())
+        present = torch.arange(n_max, device=self.device) < self._counts[picks][:, None]
+        chosen = self._integers(len(self.patches), n_batch, n_max)
+        weights = torch.zeros(n_batch, n_max, self.n_parcels, device=self.device)
+        # padding points at parcel 0 with weight 0: adding it changes nothing
+        weights.scatter_add_(2, self.patches[chosen].clamp_min(0), self.decay[chosen])
+        weights *= present[..., None]
+        waves, peak_power = self._draw_waves(n_batch, n_max)
+        return (
+            weights,
+            waves,
+            self._draw_background(n_batch),
+            torch.where(present, chosen, -1),
+            peak_power,
+        )
+
+    def _draw_waves(self, n_batch, n_max):
+        which = self._integers(len(self.waveforms), n_batch, n_max)
+        length = self.waveforms.shape[1]
+        peak = self._uniform(-self.margin, 1 + self.margin, n_batch, n_max)
+        start = length // 2 - (peak * self.n_times).long()
+        start = start.clamp(0, length - self.n_times)
+        times = start[..., None] + torch.arange(self.n_times, device=self.device)
+        waves = self.waveforms[which[..., None], times].float()
+        middle = slice(length // 2 - self._half, length // 2 + self._half + 1)
+        peak_power = self.waveforms[which][..., middle].float().square().mean(-1)
+        if self.flip:
+            waves = waves * (2.0 * self._integers(2, n_batch, n_max) - 1)[..., None]
+        return waves, peak_power
+
+    def _draw_background(self, n_batch):
+        start = self._integers(len(self.background) - self.n_times + 1, n_batch)
+        times = start[:, None] + torch.arange(self.n_times, device=self.device)
+        return self.background[times].float().transpose(1, 2)
+
+    def project(self, gain, weights, waves, background, chosen, peak_power):
+        """Scale the sources, project them with a leadfield and add noise.
+
+        Parameters
+        ----------
+        gain : tensor of shape (n_channels, n_parcels)
+            Leadfield, whitened or not.
+        weights, waves, background, chosen, peak_power : tensors
+            What :meth:`draw` returned.
+
+        Returns
+        -------
+        data : tensor of shape (n_batch, n_channels, n_times)
+            Noisy sensor data.
+        sources : tensor of shape (n_batch, n_parcels, n_times)
+            Activity of the patches without background, largest absolute value 1.
+        """
+        ongoing = (background.transpose(1, 2) @ gain.T).transpose(1, 2)
+        topographies = weights @ gain.T  # (n_batch, max_sources, n_channels)
+        snr = self._uniform(*self.background_snr, *chosen.shape)
+        patch_power = topographies.square().sum(-1) * peak_power
+        noise_power = ongoing.square().mean(-1).sum(-1, keepdim=True)
+        scale = (10 ** (snr / 10) * noise_power / patch_power).sqrt()
+        seen = (chosen >= 0) & (patch_power > 0)
+        waves = waves * torch.where(seen, scale, 0.0)[..., None]
+        data = topographies.transpose(1, 2) @ waves + ongoing
+        data = self._add_noise(data)
+        sources = waves.transpose(1, 2) @ weights  # times first in memory
+        peak = torch.maximum(sources.amax((1, 2)), -sources.amin((1, 2)))
+        sources /= torch.where(peak > 0, peak, 1.0)[:, None, None]
+        return data, sources.transpose(1, 2)
+
+    def _add_noise(self, data):
+        snr = self._uniform(*self.sensor_snr, len(data))
+        if self.noise is not None:
+            std = noise_std(data, snr, self.noise)
+        else:
+            uniform = self._integers(2, len(data))[:, None, None] == 1
+            nominal_std = noise_std(data, snr, "nominal")
+            std = torch.where(uniform, noise_std(data, snr, "uniform"), nominal_std)
+        white = torch.randn(data.shape, generator=self.generator, device=self.device)
+        return data + std * white
+
+    def batch(self, gain, n_batch):
+        """Draw and project in one step: ``data, sources`` of a batch."""
+        return self.project(gain, *self.draw(n_batch))

@@ -1,0 +1,450 @@
+"""Training: loss, loop, device, precision, checkpoints (torch and NumPy only).
+
+``python -m mne_deepsif.training INPUT.npz OUTPUT_FOLDER`` trains on any machine that
+has torch and NumPy; :func:`save_training_set` writes the input.
+"""
+
+import json
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .network import backprojection_kernels, encode, make_network
+from .simulation import Library, Simulator
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """One leadfield to train on.
+
+    Parameters
+    ----------
+    gain : array of shape (n_channels, n_parcels)
+        Leadfield in units of each channel's noise.
+    whitener : array of shape (rank, n_channels) | None
+        Whitener of data in those units; None for ``encoder="sensors"``.
+    """
+
+    gain: np.ndarray
+    whitener: np.ndarray | None = None
+
+
+@dataclass
+class TrainingOptions:
+    """How to train.
+
+    Parameters
+    ----------
+    n_steps : int
+        Number of updates; the learning rate falls to zero along a cosine over them.
+    batch_size : int
+        Samples per update.
+    n_sensors : int
+        Number of leadfields in a batch.
+    learning_rate : float
+        Largest learning rate, reached after ``n_warmup`` updates.
+    n_warmup : int
+        Updates over which the learning rate rises.
+    weight_decay : float
+        Decoupled weight decay of AdamW.
+    n_times : int
+        Length of a training window in samples.
+    n_validation : int
+        Samples in the validation set.
+    validate_every : int
+        Updates between validations (and checkpoints).
+    patience : int | None
+        Stop after so many validations without a better loss; None: never.
+    precision : "auto" | "bfloat16" | "float32"
+        Precision of the matrix products; ``"auto"`` is bfloat16 where it is fast.
+    seed : int
+        Seed of batches and validation set.
+    """
+
+    n_steps: int = 10_000
+    batch_size: int = 64
+    n_sensors: int = 4
+    learning_rate: float = 1e-3
+    n_warmup: int = 200
+    weight_decay: float = 1e-6
+    n_times: int = 64
+    n_validation: int = 512
+    validate_every: int = 500
+    patience: int | None = None
+    precision: str = "auto"
+    seed: int = 0
+
+
+N_SOURCES = {0: 0.03, 1: 0.37, 2: 0.40, 3: 0.20}
+
+
+def resolve_device(device="auto"):
+    """Return the name of the torch device to use: CUDA if there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(precision, device):
+    """Return the torch dtype for matrix products on a device."""
+    if precision == "auto":
+        if device == "cpu":
+            fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        else:
+            fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if fast else "float32"
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
+
+
+def mse_loss(estimate, sources):
+    """Mean squared error over that of the zero estimate (1 = nothing explained)."""
+    return (estimate.float() - sources).square().mean() / sources.square().mean()
+
+
+class _Batches:
+    """Draws network inputs and targets from a simulator over several leadfields."""
+
+    def __init__(self, simulator, sensors, device):
+        self.simulator = simulator
+        self.gains, self.whiteners, self.kernels = [], [], []
+        for one in sensors:
+            gain = torch.as_tensor(one.gain, device=device).float()
+            self.gains.append(gain / gain.square().mean().sqrt())
+            self.whiteners.append(None)
+            self.kernels.append(None)
+            if one.whitener is not None:
+                whitener = torch.as_tensor(one.whitener, device=device).float()
+                self.whiteners[-1] = whitener
+                self.kernels[-1] = backprojection_kernels(whitener @ self.gains[-1])
+
+    def __len__(self):
+        return len(self.gains)
+
+    def draw(self, which, n_batch):
+        """Return ``X, Y``, both (n_batch, n_times, ...), over leadfields ``which``."""
+        X, Y = [], []
+        for index in which:
+            data, sources = self.simulator.batch(
+                self.gains[index], n_batch // len(which)
+            )
+            if self.whiteners[index] is not None:
+                data = self.whiteners[index] @ data
+            X.append(encode(data, self.kernels[index]))
+            Y.append(sources.transpose(1, 2))
+        return torch.cat(X), torch.cat(Y)
+
+
+class Trainer:
+    """Trains a network on simulated batches.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels); trained
+        in place and left with the best weights.
+    library : Library
+        What batches are drawn from; a part of it is kept for validation.
+    sensors : list of Sensors
+        Leadfields to train on.
+    options : TrainingOptions
+        How to train.
+    device : str
+        Where to train.
+    validation_sensors : list of Sensors | None
+        Leadfields of the validation set; those of the training if None.
+    checkpoint : path-like | None
+        File to write the state to at each validation, and to go on from if it exists.
+    callback : callable | None
+        Called after each update with the trainer.
+    """
+
+    def __init__(
+        self,
+        network,
+        library,
+        sensors,
+        options,
+        *,
+        device="cpu",
+        validation_sensors=None,
+        checkpoint=None,
+        callback=None,
+    ):
+        self.options, self.device = options, device
+        self.network = network.to(device)
+        self.callback = callback
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.dtype = resolve_precision(options.precision, device)
+        self._stop = threading.Event()
+        train_library, validation_library = library.split(0.1, options.seed)
+        simulator = {"n_sources": N_SOURCES, "device": device}
+        self.simulator = Simulator(
+            train_library, options.n_times, seed=options.seed, **simulator
+        )
+        self.batches = _Batches(self.simulator, sensors, device)
+        self.validation = self._draw_validation(
+            Simulator(
+                validation_library, options.n_times, seed=options.seed + 1, **simulator
+            ),
+            validation_sensors or sensors,
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+        )
+        self.rng = np.random.default_rng(options.seed)
+        self.step, self.best_loss, self.n_bad = 0, np.inf, 0
+        self.best_state, self.history = None, []
+        self.seconds = {"generation": 0.0, "network": 0.0}
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._load_checkpoint()
+
+    def run(self):
+        """Train until done, stopped or interrupted; keep the best weights.
+
+        Returns
+        -------
+        interrupted : bool
+            Whether Ctrl-C cut the training short.
+        """
+        # A thread of its own: denormal numbers are flushed per thread, and the worker
+        # threads that torch starts from it inherit the setting; the caller keeps his.
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(self._run)
+            try:
+                while not future.done():
+                    time.sleep(0.05)
+                interrupted = False
+            except KeyboardInterrupt:
+                self._stop.set()
+                interrupted = True
+            future.result()
+        return interrupted
+
+    def _run(self):
+        torch.set_flush_denormal(True)
+        if self.best_state is None:
+            self._validate()
+        while self.step < self.options.n_steps and not self._stop.is_set():
+            self._train_step()
+            if self.callback is not None:
+                self.callback(self)
+            last = self.step == self.options.n_steps
+            if self.step % self.options.validate_every == 0 or last:
+                self._validate()
+                if self.checkpoint is not None:
+                    self._save_checkpoint()
+                patience = self.options.patience
+                if patience is not None and self.n_bad >= patience:
+                    break
+        self.network.load_state_dict(self.best_state)
+        self.network.eval().cpu()
+
+    def _learning_rate(self):
+        options = self.options
+        warmup = min(1.0, (self.step + 1) / options.n_warmup)
+        cosine = 0.5 * (1 + np.cos(np.pi * self.step / options.n_steps))
+        return options.learning_rate * warmup * cosine
+
+    def _train_step(self):
+        start = time.perf_counter()
+        n_sensors = min(self.options.n_sensors, len(self.batches))
+        which = self.rng.choice(len(self.batches), n_sensors, replace=False)
+        X, Y = self.batches.draw(which, self.options.batch_size)
+        middle = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.network.train()
+        loss = mse_loss(self._forward(X), Y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.loss = loss.detach()
+        self.seconds["generation"] += middle - start
+        self.seconds["network"] += time.perf_counter() - middle
+
+    def _forward(self, X):
+        with torch.autocast(
+            torch.device(self.device).type,
+            dtype=torch.bfloat16,
+            enabled=self.dtype is torch.bfloat16,
+        ):
+            return self.network(X)
+
+    def _draw_validation(self, simulator, sensors):
+        batches = _Batches(simulator, sensors, self.device)
+        n_each = max(1, self.options.n_validation // len(batches))
+        return [batches.draw([index], n_each) for index in range(len(batches))]
+
+    def _validate(self):
+        self.network.eval()
+        with torch.inference_mode():
+            losses = [float(mse_loss(self._forward(X), Y)) for X, Y in self.validation]
+        loss = float(np.mean(losses))
+        self.history.append((self.step, loss))
+        self.n_bad += 1
+        if loss < self.best_loss or self.best_state is None:
+            self.best_loss, self.n_bad = loss, 0
+            state = self.network.state_dict()
+            self.best_state = {k: v.detach().clone() for k, v in state.items()}
+
+    def _save_checkpoint(self):
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_state": self.best_state,
+            "best_loss": self.best_loss,
+            "n_bad": self.n_bad,
+            "step": self.step,
+            "history": self.history,
+            "seconds": self.seconds,
+            "generator": self.simulator.generator.get_state(),
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "options": asdict(self.options),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+
+    def _load_checkpoint(self):
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if state["options"] != asdict(self.options):
+            raise ValueError(
+                f"The checkpoint {self.checkpoint} was written with other training "
+                f"options ({state['options']}); use them again, or another file."
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.simulator.generator.set_state(state["generator"])
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        names = ("best_state", "best_loss", "n_bad", "step", "history", "seconds")
+        for name in names:
+            setattr(self, name, state[name])
+
+
+def save_training_set(fname, library, sensors, validation_sensors=()):
+    """Write everything that training reads into one ``.npz`` file.
+
+    Parameters
+    ----------
+    fname : path-like
+        File to write; gains and background are stored in half precision.
+    library : Library
+        See :class:`~mne_deepsif.simulation.Library`.
+    sensors, validation_sensors : list of Sensors
+        Leadfields for training and for validation.
+    """
+    arrays = {f"library_{name}": value for name, value in library.asdict().items()}
+    for kind, group in (("train", sensors), ("validation", validation_sensors)):
+        for index, one in enumerate(group):
+            scale = np.sqrt(np.mean(np.square(one.gain)))
+            gain = np.asarray(one.gain / scale, np.float16)
+            arrays[f"{kind}_{index:04d}_gain"] = gain
+            arrays[f"{kind}_{index:04d}_whitener"] = np.float32(one.whitener)
+    np.savez(fname, **arrays)
+
+
+def read_training_set(fname):
+    """Read what :func:`save_training_set` wrote.
+
+    Returns
+    -------
+    library : Library
+        The library.
+    sensors, validation_sensors : list of Sensors
+        The leadfields.
+    """
+    with np.load(fname) as arrays:
+        library = {
+            name.removeprefix("library_"): arrays[name]
+            for name in arrays
+            if name.startswith("library_")
+        }
+        library["sfreq"] = float(library["sfreq"])
+        groups = {
+            kind: [
+                Sensors(arrays[name], arrays[name.replace("gain", "whitener")])
+                for name in sorted(arrays)
+                if name.startswith(kind) and name.endswith("gain")
+            ]
+            for kind in ("train", "validation")
+        }
+    return Library(**library), groups["train"], groups["validation"]
+
+
+def main(arguments=None):
+    """Train from the command line; see ``--help``."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("input", help="file written by save_training_set")
+    parser.add_argument("output", type=Path, help="folder for checkpoint and weights")
+    parser.add_argument("--steps", type=int, default=TrainingOptions.n_steps)
+    parser.add_argument("--batch-size", type=int, default=TrainingOptions.batch_size)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(arguments)
+    args.output.mkdir(parents=True, exist_ok=True)
+    library, sensors, validation_sensors = read_training_set(args.input)
+    n_parcels = len(library.background)
+    network = make_network("compact", 2 * n_parcels, n_parcels, width=args.width)
+    options = TrainingOptions(
+        n_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate
+    )
+    trainer = Trainer(
+        network,
+        library,
+        sensors,
+        options,
+        device=resolve_device(args.device),
+        validation_sensors=validation_sensors,
+        checkpoint=args.output / "checkpoint.pt",
+        callback=_Log(args.output / "log.jsonl"),
+    )
+    trainer.run()
+    torch.save(trainer.network.state_dict(), args.output / "weights.pt")
+    (args.output / "history.json").write_text(
+        json.dumps(
+            {
+                "history": trainer.history,
+                "seconds": trainer.seconds,
+                "options": asdict(options),
+                "width": args.width,
+            },
+            indent=1,
+        )
+    )
+
+
+class _Log:
+    """Writes a line every 50 updates."""
+
+    def __init__(self, fname):
+        self.file = open(fname, "a", buffering=1)
+        self.start = time.perf_counter()
+
+    def __call__(self, trainer):
+        if trainer.step % 50:
+            return
+        line = {
+            "step": trainer.step,
+            "loss": round(float(trainer.loss), 4),
+            "validation": trainer.history[-1],
+            "wall": round(time.perf_counter() - self.start, 1),
+            **{name: round(value, 1) for name, value in trainer.seconds.items()},
+        }
+        self.file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Pretrained weights: names, files, checksums, download."""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import mne
+
+_DATA = Path(__file__).parent / "data"
+
+
+def _registry():
+    """Return {name: {"file", "sha256", "embedded", "description"}}."""
+    return json.loads((_DATA / "weights.json").read_text())
+
+
+def fetch_weights(name="generic"):
+    """Return the file of pretrained weights, downloading it where it is not at hand.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights. ``"generic"`` is part of the package. Others come from the
+        address in the MNE config or environment variable ``MNE_DEEPSIF_URL`` and are
+        kept in MNE's data folder.
+
+    Returns
+    -------
+    fname : pathlib.Path
+        The file, its SHA-256 checked.
+    """
+    registry = _registry()
+    if name not in registry:
+        raise ValueError(
+            f"No weights of the name {name!r}; allowed are {sorted(registry)}, or the "
+            "path of a file that DeepSIFEstimator.save wrote."
+        )
+    entry = registry[name]
+    if entry["embedded"]:
+        fname = _DATA / entry["file"]
+        _check_hash(fname, entry["sha256"])
+        return fname
+    return _download(name, entry)
+
+
+def _download(name, entry):
+    import pooch
+
+    from .template import data_path
+
+    base = os.environ.get("MNE_DEEPSIF_URL") or mne.get_config("MNE_DEEPSIF_URL")
+    if not base:
+        raise RuntimeError(
+            f"The weights {name!r} have to be downloaded: set MNE_DEEPSIF_URL (in the "
+            "environment or with mne.set_config) to the address of the folder that "
+            f"holds {entry['file']!r}, or use estimator='generic', which needs none."
+        )
+    url = f"{base.rstrip('/')}/{entry['file']}"
+    try:
+        fname = pooch.retrieve(
+            url,
+            f"sha256:{entry['sha256']}",
+            fname=entry["file"],
+            path=data_path() / "weights",
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"The weights {name!r} could not be fetched from {url} ({error}); check "
+            "the connection and MNE_DEEPSIF_URL, or use estimator='generic'."
+        ) from error
+    return Path(fname)
+
+
+def _check_hash(fname, sha256):
+    found = hashlib.sha256(fname.read_bytes()).hexdigest()
+    if found != sha256:
+        raise RuntimeError(
+            f"The weights file {fname} is damaged (SHA-256 {found}, expected {sha256}); "
+            "install mne_deepsif again."
+        )
+
+
+def load_estimator(name):
+    """Return the fitted estimator of a name or file.
+
+    Parameters
+    ----------
+    name : str | path-like
+        Name of pretrained weights, or a file.
+
+    Returns
+    -------
+    estimator : DeepSIFEstimator
+        The fitted estimator, shared between calls: do not change it.
+    """
+    from .estimator import read_deepsif
+
+    if not isinstance(name, str) or name.endswith(".safetensors"):
+        return read_deepsif(name)
+    return _load_named(name)
+
+
+@lru_cache(maxsize=4)
+def _load_named(name):
+    from .estimator import read_deepsif
+
+    return read_deepsif(fetch_weights(name))

@@ -1,0 +1,113 @@
+"""Fixtures shared by the tests, and the warnings that are allowed."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import os
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from mne_deepsif import make_template_parcels, make_template_source_space
+from mne_deepsif.template import make_template_trans
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+# pyproject.toml turns warnings into errors; these are let through, each for a reason
+ALLOWED_WARNINGS = ()
+
+
+def pytest_configure(config):
+    """Add the exceptions; keep what the package builds from run to run."""
+    for line in ALLOWED_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+    if "MNE_DEEPSIF_DATA" not in os.environ:
+        os.environ["MNE_DEEPSIF_DATA"] = str(config.cache.mkdir("mne_deepsif_data"))
+    mne.set_log_level("WARNING")
+
+
+@pytest.fixture(scope="session")
+def parcels():
+    """Give a coarse parcellation of the template: every parcel has ico4 vertices."""
+    return make_template_parcels(200)
+
+
+# --------------------------------------------------------------- without any file
+
+
+@pytest.fixture(scope="session")
+def eeg_info():
+    """32 EEG electrodes with positions and an average reference projector."""
+    montage = mne.channels.make_standard_montage("biosemi32")
+    info = mne.create_info(montage.ch_names, 250.0, "eeg")
+    return _add_reference(info.set_montage(montage))
+
+
+def _add_reference(info):
+    raw = mne.io.RawArray(np.zeros((info["nchan"], 1)), info)
+    return raw.set_eeg_reference(projection=True).info
+
+
+@pytest.fixture(scope="session")
+def eeg_fwd(eeg_info):
+    """Free-orientation forward of the template: ico4, in a sphere that holds it."""
+    sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.125, eeg_info)
+    src = _decimate(make_template_source_space())
+    trans = make_template_trans(eeg_info)
+    return mne.make_forward_solution(eeg_info, trans, src, sphere, mindist=0.0)
+
+
+def _decimate(src, n_vertices=2562):
+    """Keep the first vertices: those of ico4 on an icosahedral surface."""
+    src = src.copy()
+    for s in src:
+        s["inuse"][n_vertices:] = 0
+        s.update(nuse=n_vertices, vertno=np.arange(n_vertices))
+    return src
+
+
+# --------------------------------------------------------------- the real recording
+
+
+@pytest.fixture(scope="session")
+def sample_dir():
+    """Folder of the sample recording (not in a user's clone)."""
+    path = SHARED / "data" / "sample"
+    if not path.is_dir():
+        pytest.skip(f"needs the sample recording in {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _sample_evoked(sample_dir):
+    fname = sample_dir / "sample_audvis-ave.fif"
+    return mne.read_evokeds(fname, condition="Left visual")
+
+
+@pytest.fixture
+def sample_evoked(_sample_evoked):
+    """'Left visual': 306 MEG and 60 EEG channels, two of them bad, 6 trials."""
+    return _sample_evoked.copy()
+
+
+@pytest.fixture(scope="session")
+def sample_cov(sample_dir):
+    """Noise covariance of single trials."""
+    return mne.read_cov(sample_dir / "sample_audvis-cov.fif")
+
+
+@pytest.fixture(scope="session")
+def sample_fwd(sample_dir, _sample_evoked):
+    """Free-orientation MEG and EEG forward, ico4 (3-layer BEM, about 15 s)."""
+    bem_dir = sample_dir / "sample_fs5" / "bem"
+    surfaces = mne.read_bem_surfaces(bem_dir / "sample_fs5-1280-1280-1280-bem.fif")
+    src = mne.read_source_spaces(bem_dir / "sample_fs5-src.fif")
+    return mne.make_forward_solution(
+        _sample_evoked.info,
+        sample_dir / "sample_fs5-trans.fif",
+        _decimate(src),
+        mne.make_bem_solution(surfaces),
+        mindist=0.0,
+    )
