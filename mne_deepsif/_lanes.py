@@ -175,7 +175,9 @@ _C0, _C1, _C2, _C3, _C4, _C5 = _fit(lambda w: np.cos(np.pi * w**0.5), 0, 0.25, 5
 _HALF, _ONE, _TWO, _M2 = (np.float32(c) for c in (0.5, 1, 2, -2))
 _LOW, _HIGH, _ROUND = np.float32(-60), np.float32(60), np.float32(128.5)
 _LN2, _TINY31, _TINY32 = np.float32(np.log(2)), np.float32(2**-31), np.float32(2**-32)
-_U1, _U7, _U9, _U11, _U21, _U23, _U25 = (np.uint32(i) for i in (1, 7, 9, 11, 21, 23, 25))
+_U1, _U7, _U9, _U11, _U21, _U23, _U25 = (
+    np.uint32(i) for i in (1, 7, 9, 11, 21, 23, 25)
+)
 _U127, _U128, _F128 = np.uint32(127), np.uint32(128), np.float32(128)
 _SQRT_HALF, _MANTISSA = np.uint32(0x3F3504F3), np.uint32(0x7FFFFF)
 _BIAS = np.uint32(0x40000000)

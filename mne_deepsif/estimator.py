@@ -46,7 +46,7 @@ class DeepSIFEstimator(BaseEstimator):
     batch_size : int
         Simulated samples per update.
     learning_rate : float | None
-        Largest learning rate; None is 1e-3 from random weights, 2e-4 from others.
+        Largest learning rate; None is 2e-3 from random weights, 3e-4 from others.
     patience : int | None
         Stop early after so many validations (one every 250 updates) without progress.
     device : str
@@ -191,19 +191,20 @@ class DeepSIFEstimator(BaseEstimator):
         n_features = len(leadfield.ch_names)
         if self.encoder == "backprojection":
             n_features = len(REGULARIZATIONS) * parcels.n_parcels
+        n_times = int(self.n_times) if start is None else start.n_times_
         network = make_network(
-            self.architecture, n_features, parcels.n_parcels, seed=seed
+            self.architecture, n_features, parcels.n_parcels, n_times, seed=seed
         )
         if start is not None:
             network.load_state_dict(start.network_.state_dict())
         learning_rate = self.learning_rate
         if learning_rate is None:
-            learning_rate = 1e-3 if start is None else 2e-4
+            learning_rate = 2e-3 if start is None else 3e-4
         options = TrainingOptions(
             n_steps=self.n_steps,
             batch_size=self.batch_size,
             learning_rate=learning_rate,
-            n_times=self.n_times if start is None else start.n_times_,
+            n_times=n_times,
             validate_every=min(250, self.n_steps),
             n_warmup=min(200, max(1, self.n_steps // 10)),
             patience=self.patience,
@@ -436,8 +437,16 @@ def _from_file(header, arrays):
     parcels["adjacency"] = sp.csr_array(
         (np.ones(len(rows), bool), (rows, columns)), shape=(n_parcels, n_parcels)
     )
-    estimator.parcels_ = Parcels(subject=header["subject"], **parcels)
-    network = make_network(estimator.architecture, header["n_features"], n_parcels)
+    estimator.parcels_ = Parcels(
+        subject=header["subject"], n_vertices_lh=header["n_vertices_lh"], **parcels
+    )
+    network = make_network(
+        estimator.architecture,
+        header["n_features"],
+        n_parcels,
+        header["n_times_"],
+        **header["sizes"],
+    )
     network.load_state_dict(
         {
             name.removeprefix("network."): torch.as_tensor(np.float32(value))
@@ -482,7 +491,9 @@ def _write(estimator, fname, *, overwrite=False, dtype=np.float32):
         "version": _version(),
         "params": params,
         "n_features": n_features,
+        "sizes": estimator.network_.sizes,
         "subject": parcels.subject,
+        "n_vertices_lh": int(parcels.n_vertices_lh),
     }
     names = ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_")
     header |= {name: getattr(estimator, name) for name in names}

@@ -27,7 +27,7 @@ SPIKE_DISTANCE = 0.2  # s
 
 HALF_LENGTH = 0.768  # s on either side of a waveform's peak
 STRETCHES = (0.5, 0.7, 1.0, 1.4, 2.0)  # time scales of the waveforms
-N_SEEDS = 10  # spiking seeds per network, far apart
+N_SEEDS = 16  # spiking seeds per network, far apart
 
 
 def make_library(
@@ -154,13 +154,13 @@ def make_spikes(connectome, n_waveforms, rng):
     """
     windows, n_found = [], 0
     while n_found < n_waveforms:
-        seeds, A = _draw_seeds(connectome, 16, rng)
-        setting = rng.integers(len(SPIKE_INPUTS), size=16)
+        seeds, A = _draw_seeds(connectome, 32, rng)
+        setting = rng.integers(len(SPIKE_INPUTS), size=32)
         inputs = np.array(SPIKE_INPUTS)[setting]
         psp = simulate_jansen_rit(
             60.0,
             connectome,
-            n_networks=16,
+            n_networks=32,
             A=A,
             mu=inputs[:, 0],
             noise_std=inputs[:, 1],

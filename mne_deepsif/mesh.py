@@ -124,6 +124,29 @@ def outermost_hits(origin, directions, rr, tris):
     return distances
 
 
+def are_inside(points, rr, tris):
+    """Tell which points a star-shaped closed mesh (a skull, a scalp) holds.
+
+    Parameters
+    ----------
+    points : array of shape (n_points, 3)
+        The points.
+    rr : array of shape (n_vertices, 3)
+        Vertices.
+    tris : array of shape (n_tris, 3)
+        Vertices of each triangle.
+
+    Returns
+    -------
+    inside : array of bool, shape (n_points,)
+        True inside.
+    """
+    origin = rr.mean(axis=0)
+    distances = np.linalg.norm(points - origin, axis=1)
+    rays = (points - origin) / distances[:, np.newaxis]
+    return distances < outermost_hits(origin, rays, rr, tris)
+
+
 def nearest_mean(rr, areas, cells, n_cells):
     """Find the vertex of each cell that is nearest the cell's mean.
 
@@ -215,9 +238,7 @@ def _weighted_cells(graph, seeds, offset):
     start = (offset - offset.min() + 1e-6, (np.zeros(n_seeds, int), seeds))
     start = sparse.csr_array(start, shape=(1, n))
     graph = sparse.block_array([[graph, None], [start, sparse.csr_array((1, 1))]])
-    _, up = sparse.csgraph.dijkstra(
-        graph.tocsr(), indices=n, return_predecessors=True
-    )
+    _, up = sparse.csgraph.dijkstra(graph.tocsr(), indices=n, return_predecessors=True)
     up = np.where(up[:n] == n, np.arange(n), up[:n])
     while not np.array_equal(up, up[up]):  # climb to the roots, which are seeds
         up = up[up]

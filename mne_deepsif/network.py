@@ -41,8 +41,9 @@ def encode(data, kernels=None, n_kernels=len(REGULARIZATIONS)):
 
     This is the only way into a network, in training and in use. The time mean is
     removed per channel. Without kernels (``encoder="sensors"``) the channels
-    themselves are divided by their largest absolute value; with kernels
-    (``encoder="backprojection"``) the back-projection through each of them is.
+    themselves are divided by their largest absolute value, as published; with kernels
+    (``encoder="backprojection"``) the back-projection through each of them is divided
+    by its root mean square, which trains faster.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def encode(data, kernels=None, n_kernels=len(REGULARIZATIONS)):
     Returns
     -------
     X : tensor of shape (n_batch, n_times, n_features)
-        Network input, each block within [-1, 1].
+        Network input, free of any unit.
     """
     X = (data - data.mean(-1, keepdim=True)).transpose(1, 2)
     if kernels is None:
@@ -64,9 +65,11 @@ def encode(data, kernels=None, n_kernels=len(REGULARIZATIONS)):
     else:
         X = X @ kernels.T
     blocks = X.unflatten(2, (n_kernels, -1))
-    low, high = blocks.amin((1, 3), keepdim=True), blocks.amax((1, 3), keepdim=True)
-    peak = torch.maximum(high, -low)
-    return (blocks / torch.where(peak > 0, peak, 1.0)).flatten(2)
+    if kernels is None:
+        size = blocks.abs().amax((1, 3), keepdim=True)
+    else:
+        size = blocks.square().mean((1, 3), keepdim=True).sqrt()
+    return (blocks / torch.where(size > 0, size, 1.0)).flatten(2)
 
 
 class ResidualBlock(nn.Module):
@@ -83,8 +86,22 @@ class ResidualBlock(nn.Module):
         return nn.functional.elu(self.fc2(hidden) + x)
 
 
+class TemporalMixing(nn.Module):
+    """Two linear layers over the times of a window, the same for all features."""
+
+    def __init__(self, n_times):
+        super().__init__()
+        self.fc1 = nn.Linear(n_times, 2 * n_times)
+        self.fc2 = nn.Linear(2 * n_times, n_times)
+
+    def forward(self, x):
+        """Map (n_batch, n_times, n_features) to the same shape."""
+        hidden = nn.functional.elu(self.fc1(x.transpose(1, 2)))
+        return x + self.fc2(hidden).transpose(1, 2)
+
+
 class CompactNetwork(nn.Module):
-    """The default: spatial mixing per time, one bidirectional LSTM, linear read-out.
+    """The default: mixes parcels per time and times per feature, in turn.
 
     Parameters
     ----------
@@ -92,23 +109,30 @@ class CompactNetwork(nn.Module):
         Input size: ``2 * n_parcels`` after back-projection.
     n_parcels : int
         Output size.
+    n_times : int
+        Length of the windows.
     width : int
-        Hidden size; each direction of the LSTM has half of it.
+        Hidden size.
+    n_blocks : int
+        Number of pairs of spatial and temporal mixing.
     """
 
-    def __init__(self, n_features, n_parcels, width=512):
+    def __init__(self, n_features, n_parcels, n_times=64, width=512, n_blocks=2):
         super().__init__()
+        self.sizes = {"width": width, "n_blocks": n_blocks}
         self.embed = nn.Linear(n_features, width)
-        self.spatial = ResidualBlock(width)
-        self.temporal = nn.LSTM(
-            width, width // 2, batch_first=True, bidirectional=True
-        )
+        self.spatial = nn.ModuleList(ResidualBlock(width) for _ in range(n_blocks))
+        self.temporal = nn.ModuleList(TemporalMixing(n_times) for _ in range(n_blocks))
         self.readout = nn.Linear(width, n_parcels)
+        # the first estimate is zero: most parcels are silent most of the time
+        nn.init.zeros_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
 
     def forward(self, X):
         """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels)."""
-        hidden = self.spatial(nn.functional.elu(self.embed(X)))
-        hidden = hidden + self.temporal(hidden)[0]
+        hidden = nn.functional.elu(self.embed(X))
+        for spatial, temporal in zip(self.spatial, self.temporal, strict=True):
+            hidden = temporal(spatial(hidden))
         return self.readout(hidden)
 
 
@@ -156,14 +180,17 @@ class PublishedNetwork(nn.Module):
         Number of channels.
     n_parcels : int
         Number of parcels; 994 in the papers.
+    n_times : int
+        Length of the windows; the weights do not depend on it.
     n_hidden : int
         Output size of the spatial module; 500 in the first paper.
     n_layers : int
         Number of LSTM layers.
     """
 
-    def __init__(self, n_features, n_parcels, n_hidden=500, n_layers=3):
+    def __init__(self, n_features, n_parcels, n_times=500, n_hidden=500, n_layers=3):
         super().__init__()
+        self.sizes = {"n_hidden": n_hidden, "n_layers": n_layers}
         self.spatial = _PublishedSpatial(n_features, n_hidden)
         self.temporal = _PublishedTemporal(n_hidden, n_parcels, n_layers)
 
@@ -175,7 +202,7 @@ class PublishedNetwork(nn.Module):
 ARCHITECTURES = {"compact": CompactNetwork, "published": PublishedNetwork}
 
 
-def make_network(architecture, n_features, n_parcels, seed=0, **options):
+def make_network(architecture, n_features, n_parcels, n_times, seed=0, **sizes):
     """Build a network with seeded initial weights.
 
     Parameters
@@ -184,10 +211,13 @@ def make_network(architecture, n_features, n_parcels, seed=0, **options):
         Name of the architecture.
     n_features, n_parcels : int
         Input and output size.
+    n_times : int
+        Length of the windows in samples.
     seed : int
         Seed of the initial weights; torch's global generator is left untouched.
-    **options : dict
-        Sizes of the architecture, e.g. ``width`` or ``n_layers``.
+    **sizes : dict
+        Sizes of the architecture, e.g. ``width`` or ``n_layers``; the network keeps
+        them as its attribute ``sizes``.
 
     Returns
     -------
@@ -196,4 +226,4 @@ def make_network(architecture, n_features, n_parcels, seed=0, **options):
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ARCHITECTURES[architecture](n_features, n_parcels, **options)
+        return ARCHITECTURES[architecture](n_features, n_parcels, n_times, **sizes)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .network import backprojection_kernels, encode, make_network
+from .network import REGULARIZATIONS, backprojection_kernels, encode, make_network
 from .simulation import Library, Simulator
 
 
@@ -70,7 +70,7 @@ class TrainingOptions:
     n_steps: int = 10_000
     batch_size: int = 64
     n_sensors: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     n_warmup: int = 200
     weight_decay: float = 1e-6
     n_times: int = 64
@@ -391,15 +391,23 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=TrainingOptions.n_steps)
     parser.add_argument("--batch-size", type=int, default=TrainingOptions.batch_size)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     library, sensors, validation_sensors = read_training_set(args.input)
     n_parcels = len(library.background)
-    network = make_network("compact", 2 * n_parcels, n_parcels, width=args.width)
     options = TrainingOptions(
         n_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate
+    )
+    network = make_network(
+        "compact",
+        len(REGULARIZATIONS) * n_parcels,
+        n_parcels,
+        options.n_times,
+        width=args.width,
+        n_blocks=args.blocks,
     )
     trainer = Trainer(
         network,
@@ -419,7 +427,7 @@ def main(arguments=None):
                 "history": trainer.history,
                 "seconds": trainer.seconds,
                 "options": asdict(options),
-                "width": args.width,
+                "sizes": network.sizes,
             },
             indent=1,
         )

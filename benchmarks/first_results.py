@@ -1,0 +1,500 @@
+"""What the embedded generic weights reach, beside MNE's dSPM and sLORETA.
+
+    python benchmarks/first_results.py [--n 50] [--parts sample vep ...]
+
+Prints every figure and writes all of them to ``benchmarks/results/first_results.txt``
+(the page doc/results.rst shows that file). ``../shared/data`` must lie beside the
+checkout for the parts ``sample`` and ``vep``. Seeds, heads and positions here are used
+nowhere in the training (``benchmarks/train_generic.py``).
+"""
+
+import argparse
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mne
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.io import loadmat
+from scipy.spatial import cKDTree
+
+import mne_deepsif
+from mne_deepsif import metrics
+from mne_deepsif.estimator import _sensors
+from mne_deepsif.leadfield import make_leadfield
+from mne_deepsif.library import make_library
+from mne_deepsif.simulation import Simulator
+from mne_deepsif.training import N_SOURCES, Trainer, TrainingOptions
+from mne_deepsif.weights import load_estimator
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+RESULT = ROOT / "benchmarks" / "results" / "first_results.txt"
+LIBRARY_SEED = 9000
+LINES = []
+
+
+def say(text=""):
+    """Print a line and keep it for the file."""
+    print(text, flush=True)
+    LINES.append(text)
+
+
+# ---------------------------------------------------------------- real recordings
+def sample_forward():
+    """Return the real subject's forward solution (all 20 484 vertices)."""
+    folder = DATA / "sample"
+    evoked = mne.read_evokeds(folder / "sample_audvis-ave.fif", 0)
+    bem = folder / "sample_fs5" / "bem"
+    surfaces = mne.read_bem_surfaces(bem / "sample_fs5-1280-1280-1280-bem.fif")
+    return mne.make_forward_solution(
+        evoked.info,
+        folder / "sample_fs5-trans.fif",
+        mne.read_source_spaces(bem / "sample_fs5-src.fif"),
+        mne.make_bem_solution(surfaces),
+        mindist=0.0,
+    )
+
+
+def target_labels():
+    """Return the labels that the peaks of the two conditions should lie near."""
+    folder = DATA / "sample" / "sample_fs5" / "label"
+    aparc = mne.read_labels_from_annot(
+        "sample_fs5", "aparc", subjects_dir=DATA / "sample", regexp="transversetemporal"
+    )
+    v1 = [mne.read_label(folder / f"{h}.V1_sample_native.label") for h in ("lh", "rh")]
+    return {"Left visual": v1, "Right Auditory": aparc}
+
+
+def white_positions(subject, subjects_dir):
+    """Return the white surface's vertices of both hemispheres (m)."""
+    return [
+        mne.read_surface(Path(subjects_dir) / subject / "surf" / f"{hemi}.white")[0]
+        / 1e3
+        for hemi in ("lh", "rh")
+    ]
+
+
+def peak_of(stc, tmin, tmax):
+    """Return hemisphere (0 lh, 1 rh), vertex and time of the largest |amplitude|."""
+    stc = stc.copy().crop(tmin, tmax)
+    stc = mne.SourceEstimate(
+        np.abs(stc.data), stc.vertices, stc.tmin, stc.tstep, stc.subject
+    )
+    row, when = stc.get_peak(vert_as_index=True)
+    hemi = int(row >= len(stc.vertices[0]))
+    return hemi, stc.vertices[hemi][row - hemi * len(stc.vertices[0])], when
+
+
+def sample():
+    """Peaks of the sample recording: MEG and EEG together and alone."""
+    say("\n== Real recording: MNE sample (6 trials a condition), real co-registration")
+    say("peak of |amplitude|, its distance to V1 / transverse temporal gyrus (white)")
+    fwd, labels = sample_forward(), target_labels()
+    positions = white_positions("sample_fs5", DATA / "sample")
+    cov = mne.read_cov(DATA / "sample" / "sample_audvis-cov.fif")
+    windows = {"Left visual": (0.08, 0.13), "Right Auditory": (0.07, 0.12)}
+    for condition, window in windows.items():
+        evoked = mne.read_evokeds(
+            DATA / "sample" / "sample_audvis-ave.fif", condition, baseline=(None, 0)
+        )
+        for kind in ("MEG+EEG", "EEG", "MEG"):
+            picked = evoked.copy().pick(kind.lower().split("+"), exclude="bads")
+            for method in ("DeepSIF", "dSPM", "sLORETA"):
+                stc = apply_method(method, picked, fwd, cov, subjects_dir=True)
+                hemi, vertex, when = peak_of(stc, *window)
+                name = ("lh", "rh")[hemi]
+                distances = [
+                    1e3
+                    * np.linalg.norm(
+                        positions[hemi][label.vertices] - positions[hemi][vertex],
+                        axis=1,
+                    ).min()
+                    for label in labels[condition]
+                    if label.hemi == name
+                ]
+                say(
+                    f"{condition:15s}{kind:8s}{method:8s} {name} {1e3 * when:4.0f} ms "
+                    f"{min(distances):6.1f} mm"
+                )
+
+
+def apply_method(method, evoked, fwd, cov, subjects_dir=False):
+    """Apply DeepSIF, dSPM or sLORETA as a user would."""
+    if method == "DeepSIF":
+        folder = DATA / "sample" if subjects_dir else None
+        return mne_deepsif.apply_deepsif(evoked, fwd, cov, subjects_dir=folder)
+    inverse = mne.minimum_norm.make_inverse_operator(
+        evoked.info, fwd, cov, loose=0.2, depth=0.8
+    )
+    return mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, method)
+
+
+def biosemi_info(sfreq=500.0, montage="biosemi64"):
+    """Return an Info with an average-reference projector on the template head."""
+    montage = mne.channels.make_standard_montage(montage)
+    info = mne.create_info(montage.ch_names, sfreq, "eeg").set_montage(montage)
+    raw = mne.io.RawArray(np.zeros((len(info.ch_names), 1)), info)
+    return raw.set_eeg_reference(projection=True).info
+
+
+def vep():
+    """The authors' visual evoked response, beside their own network's output."""
+    say("\n== Real recording: the authors' VEP (64 BioSemi channels), template head")
+    folder = DATA / "reference"
+    data = loadmat(folder / "vep_data1.mat")["data"].T
+    output = loadmat(folder / "vep_reference_output.mat")["all_out"][0].T
+    info = biosemi_info()
+    unit = 5e-6 / np.abs(data).max()  # the file has arbitrary units
+    evoked = mne.EvokedArray(data * unit, info, tmin=-0.2)
+    fwd = mne_deepsif.make_template_forward(info)
+    parcels = mne_deepsif.make_template_parcels()
+    labels = [
+        mne.read_labels_from_annot("x", annot_fname=folder / f"{h}.nmm_994.annot")
+        for h in ("lh", "rh")
+    ]
+    labels = [label for both in labels for label in both if "unknown" not in label.name]
+    peak_time = 0.093
+    sample_index = int(round((peak_time + 0.2) * 500))
+    region = np.abs(output[:, sample_index - 3 : sample_index + 4]).max(1).argmax()
+    mapping = loadmat(folder / "fs_cortex_20k_region_mapping.mat")["rm"].ravel()
+    template = make_template_positions()
+    authors = template[mapping == region].mean(0)
+    say(f"authors' output peaks in region {region}: {name_region(region, mapping)}")
+    cov = mne.make_ad_hoc_cov(info, std=0.3e-6)
+    for method in ("DeepSIF", "dSPM", "sLORETA"):
+        stc = apply_method(method, evoked, fwd, cov)
+        hemi, vertex, when = peak_of(stc, peak_time - 0.01, peak_time + 0.01)
+        row = vertex + hemi * 10242
+        distance = 1e3 * np.linalg.norm(template[row] - authors)
+        say(
+            f"{method:8s} {1e3 * when:4.0f} ms, {name_vertex(row)}, "
+            f"{distance:5.1f} mm from the authors' peak"
+        )
+    del parcels, labels
+
+
+def make_template_positions():
+    """Return the template's white surface, (20484, 3), m."""
+    folder = mne_deepsif.make_template_subject()
+    return np.concatenate(white_positions("fsaverage5", folder))
+
+
+def name_vertex(row):
+    """Return the aparc label of a vertex in fsaverage5's numbering."""
+    hemi = ("lh", "rh")[int(row >= 10242)]
+    for label in mne.read_labels_from_annot(
+        "sample_fs5", "aparc", hemi=hemi, subjects_dir=DATA / "sample"
+    ):
+        if row % 10242 in label.vertices:
+            return label.name
+    return f"unknown-{hemi}"
+
+
+def name_region(region, mapping):
+    """Return the aparc label that most of a region's vertices have."""
+    names = [name_vertex(row) for row in np.flatnonzero(mapping == region)]
+    return max(set(names), key=names.count)
+
+
+# ---------------------------------------------------------------- simulated data
+def parcel_mean(leadfield):
+    """Return the matrix that averages vertices within parcels."""
+    parcel = np.concatenate(leadfield.parcel_of_vertex)
+    rows = np.flatnonzero(parcel >= 0)
+    count = np.bincount(parcel[rows], minlength=leadfield.gain.shape[1])
+    return sparse.csr_array(
+        (1 / count[parcel[rows]], (parcel[rows], rows)),
+        shape=(leadfield.gain.shape[1], len(parcel)),
+    )
+
+
+class Methods:
+    """DeepSIF and MNE's methods on the same sensors; estimates on parcels."""
+
+    def __init__(self, info, fwd):
+        self.info = info
+        self.cov = mne.make_ad_hoc_cov(info)
+        self.parcels = mne_deepsif.make_template_parcels()
+        self.leadfield = make_leadfield(info, fwd, self.cov, parcels=self.parcels)
+        self.sensors = _sensors(self.leadfield, "backprojection")
+        self.std = self.leadfield.gain[:, 0] / self.sensors.gain[:, 0]
+        self.mean = parcel_mean(self.leadfield)
+        self.inverse = mne.minimum_norm.make_inverse_operator(
+            info, fwd, self.cov, fixed=True, depth=None
+        )
+        self.estimator = load_estimator("generic")
+
+    def estimate(self, data):
+        """Map (n_channels, n_times) in units of noise to {method: parcel activity}."""
+        estimates = {
+            "DeepSIF": self.estimator._estimate(
+                self.sensors.whitener @ data,
+                self.sensors.whitener @ self.sensors.gain,
+                self.info["sfreq"],
+            )
+        }
+        evoked = mne.EvokedArray(data * self.std[:, None], self.info)
+        for method in ("sLORETA", "dSPM"):
+            stc = mne.minimum_norm.apply_inverse(evoked, self.inverse, 1 / 9, method)
+            estimates[method] = self.mean @ stc.data
+        return estimates
+
+
+def score_cell(methods, library, n_sources, snr, n_samples, seed):
+    """Return {(method, rule): {metric: values}} of one cell."""
+    simulator = Simulator(
+        library,
+        500,
+        n_sources={n_sources: 1.0},
+        background_snr=(10.0, 15.0),
+        sensor_snr=(snr, snr),
+        noise="authors",
+        margin=-0.1,
+        seed=seed,
+    )
+    gain = torch.as_tensor(methods.sensors.gain).float()
+    scores = {}
+    for _ in range(n_samples):
+        weights, waves, background, chosen, power = simulator.draw(1)
+        data, _ = simulator.project(gain, weights, waves, background, chosen, power)
+        patches = [np.flatnonzero(profile) for profile in weights[0].numpy()]
+        for method, sources in methods.estimate(data[0].double().numpy()).items():
+            for rule in ("authors", "peak"):
+                cell = metrics.evaluate_parcels(
+                    sources,
+                    patches,
+                    waves[0].double().numpy(),
+                    methods.parcels.centers,
+                    methods.parcels.areas,
+                    rule=rule,
+                )
+                for name, values in cell.items():
+                    scores.setdefault((method, rule, name), []).extend(values)
+    return scores
+
+
+def print_scores(title, cells):
+    """Print the pooled scores of several cells, a line a method and rule."""
+    pooled = {}
+    for cell in cells:
+        for key, values in cell.items():
+            pooled.setdefault(key, []).extend(values)
+    for rule in ("authors", "peak"):
+        for method in ("DeepSIF", "sLORETA", "dSPM"):
+            values = {
+                name: np.array(pooled[method, rule, name], float)
+                for name in ("le", "precision", "recall", "correlation", "missed")
+            }
+            le = 1e3 * values["le"][~np.isnan(values["le"])]
+            texts = [f"LE {le.mean():5.1f} ±{le.std():5.1f} median {np.median(le):5.1f}"]
+            texts += [
+                f"{name} {values[name].mean():.2f} ±{values[name].std():.2f}"
+                for name in ("precision", "recall", "correlation")
+            ]
+            texts.append(f"missed {values['missed'].mean():.3f} n={len(le)}")
+            say(f"{title:12s}{rule:8s}{method:8s} " + " ".join(texts))
+
+
+def simulated(n_samples):
+    """1, 2, 3 sources at 5, 10, 15, 20 dB on the template head, 64 electrodes."""
+    say("\n== Simulated: template head, 64 electrodes, waveforms, patches and noise held")
+    say("out; 1 s at 500 Hz, noise drawn at 500 Hz as the authors' scripts do (nominal")
+    say("SNR, power halved), 10-15 dB over background. LE one-sided in mm, per source")
+    say("(estimate matched to the nearest patch), mean ± SD; missed: no parcel found")
+    library = make_library(
+        mne_deepsif.make_template_parcels(),
+        sfreq=500.0,
+        n_patches=4000,
+        n_waveforms=4000,
+        background=60.0,
+        papers_only=True,
+        random_state=LIBRARY_SEED,
+    )
+    info = biosemi_info()
+    methods = Methods(info, mne_deepsif.make_template_forward(info))
+    everything = {}
+    for n_sources in (1, 2, 3):
+        for snr in (5.0, 10.0, 15.0, 20.0):
+            everything[n_sources, snr] = score_cell(
+                methods, library, n_sources, snr, n_samples, seed=int(100 * snr)
+            )
+        cells = [cell for (n, _), cell in everything.items() if n == n_sources]
+        print_scores(f"{n_sources} source(s)", cells)
+    for snr in (5.0, 10.0, 15.0, 20.0):
+        print_scores(
+            f"{snr:.0f} dB", [cell for (_, s), cell in everything.items() if s == snr]
+        )
+    say("\n== Simulated: sensors that the training never saw, 2 sources, 5-20 dB")
+    for name, info in unseen_infos().items():
+        methods = Methods(info, mne_deepsif.make_template_forward(info))
+        cells = [
+            score_cell(methods, library, 2, snr, n_samples, seed=int(7 * snr))
+            for snr in (5.0, 10.0, 15.0, 20.0)
+        ]
+        print_scores(name, cells)
+
+
+def unseen_infos():
+    """Return a montage and helmet positions that are not in the training bank."""
+    egi = biosemi_info(montage="GSN-HydroCel-64_1.0")
+    return {"EGI 64": egi, "102 mag": helmet(0.0), "102 mag 5°": helmet(5.0)}
+
+
+def helmet(tilt):
+    """Return the 102 magnetometers, upright or tilted to the left."""
+    info = mne.channels.read_meg_canonical_info("neuromag")
+    trans = mne.transforms.rotation(0, np.deg2rad(tilt), 0)
+    trans[:3, 3] = [0.0, 0.0, 0.048]
+    with info._unlock():
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
+        info["projs"], info["sfreq"] = [], 500.0
+    return mne.pick_info(info, mne.pick_types(info, meg="mag"))
+
+
+# ---------------------------------------------------------------- speed and memory
+def timed(code, **environment):
+    """Run Python code in a process of its own: seconds, peak memory, its output."""
+    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wall = time.perf_counter() - start
+    user = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    return wall, user, done.stdout.strip()
+
+
+IMPORT = "import time; t = time.perf_counter(); import mne; a = time.perf_counter(); \
+import mne_deepsif; print(a - t, time.perf_counter() - a)"
+
+FORWARD = """
+import time, mne, mne_deepsif
+mne.set_log_level("ERROR")
+montage = mne.channels.make_standard_montage("biosemi64")
+info = mne.create_info(montage.ch_names, 500.0, "eeg").set_montage(montage)
+t = time.perf_counter()
+fwd = mne_deepsif.make_template_forward(info)
+print(time.perf_counter() - t)
+"""
+
+APPLY = (
+    FORWARD
+    + """
+import numpy as np, resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = np.random.default_rng(0).standard_normal((64, 500)) * 1e-6
+evoked = mne.EvokedArray(data, info).set_eeg_reference(projection=True)
+cov = mne.make_ad_hoc_cov(info)
+times = []
+for _ in range(6):
+    t = time.perf_counter()
+    mne_deepsif.apply_deepsif(evoked, fwd, cov)
+    times.append(time.perf_counter() - t)
+inverse = mne.minimum_norm.make_inverse_operator(evoked.info, fwd, cov, fixed=True,
+                                                 depth=None)
+peer = []
+for _ in range(5):
+    t = time.perf_counter()
+    inverse = mne.minimum_norm.make_inverse_operator(
+        evoked.info, fwd, cov, fixed=True, depth=None)
+    mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, "sLORETA")
+    peer.append(time.perf_counter() - t)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(times[0], np.median(times[1:]), np.median(peer), before / 1e6, peak / 1e6)
+"""
+)
+
+
+def speed():
+    """Print times and memory on this machine."""
+    say("\n== Speed and memory (wall seconds, medians where repeated; shared machine)")
+    runs = np.median([list(map(float, timed(IMPORT)[2].split())) for _ in range(3)], 0)
+    say(f"import mne {runs[0]:.2f} s, then import mne_deepsif {runs[1]:.3f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        first = float(timed(FORWARD, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1])
+        second = float(timed(FORWARD, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1])
+        say(f"template forward, 64 electrodes: from nothing {first:.1f} s")
+        say(f"template forward, 64 electrodes: head in the cache {second:.1f} s")
+        numbers = timed(APPLY, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1]
+    first, ours, peer, before, peak = map(float, numbers.split())
+    say(f"apply_deepsif, 1 s of 64 channels at 500 Hz, given the forward: {ours:.2f} s")
+    say(f"  (first call in a process {first:.2f} s); sLORETA with its operator "
+        f"made afresh {peer:.2f} s: ratio {ours / peer:.1f}")  # fmt: skip
+    say(f"peak memory of that process {peak:.2f} GB ({before:.2f} GB before apply)")
+    training_speed()
+
+
+def training_speed():
+    """Print simulated samples and training updates per second."""
+    info = biosemi_info()
+    methods = Methods(info, mne_deepsif.make_template_forward(info))
+    library = make_library(methods.parcels)
+    from mne_deepsif.network import make_network
+
+    n_parcels = methods.parcels.n_parcels
+    options = TrainingOptions(n_steps=40, n_validation=64, validate_every=1000)
+    trainer = Trainer(
+        make_network("compact", 2 * n_parcels, n_parcels),
+        library,
+        [methods.sensors],
+        options,
+    )
+    trainer.run()
+    total = sum(trainer.seconds.values())
+    generation = trainer.seconds["generation"]
+    rate = options.n_steps / total
+    flops = 6 * sum(p.numel() for p in trainer.network.parameters()) * 64 * 64
+    say(f"simulated samples per second {options.n_steps * 64 / generation:.0f} "
+        f"(64 samples of 64 times a batch; sources {N_SOURCES})")  # fmt: skip
+    say(f"training updates per second {rate:.2f}; data generation takes "
+        f"{generation / total:.0%} of the time")  # fmt: skip
+    say(f"network part: {flops * options.n_steps / trainer.seconds['network'] / 1e12:.2f}"
+        f" TFLOP/s; a {trainer.dtype} matrix product here: {matrix_rate():.2f} TFLOP/s")  # fmt: skip
+
+
+def matrix_rate():
+    """Measure the bfloat16 matrix product of the embedding's size (TFLOP/s)."""
+    a, b = (torch.randn(4096, 2048).bfloat16(), torch.randn(2048, 512).bfloat16())
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * 4096 * 2048 * 512 / np.median(times) / 1e12
+
+
+def main():
+    """Run the parts and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=50, help="samples per cell")
+    names = ["sample", "vep", "simulated", "speed"]
+    parser.add_argument("--parts", nargs="+", default=names, choices=names)
+    args = parser.parse_args()
+    mne.set_log_level("ERROR")
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, cwd=ROOT
+    ).stdout.decode()
+    say(f"command: python benchmarks/first_results.py {' '.join(sys.argv[1:])}")
+    say(f"commit {commit.strip()}, {time.strftime('%Y-%m-%d')}, Python "
+        f"{platform.python_version()}, mne {mne.__version__}, torch {torch.__version__}"
+        f", {os.cpu_count()} cores")  # fmt: skip
+    for part in args.parts:
+        simulated(args.n) if part == "simulated" else globals()[part]()
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text("\n".join(LINES) + "\n")
+
+
+if __name__ == "__main__":
+    main()
