@@ -11,7 +11,6 @@ nowhere in the training (``benchmarks/train_generic.py``).
 import argparse
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,6 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.io import loadmat
-from scipy.spatial import cKDTree
 
 import mne_deepsif
 from mne_deepsif import metrics
@@ -111,12 +109,9 @@ def sample():
                 stc = apply_method(method, picked, fwd, cov, subjects_dir=True)
                 hemi, vertex, when = peak_of(stc, *window)
                 name = ("lh", "rh")[hemi]
-                distances = [
+                distances = [  # V1 is in the native numbering: compare positions
                     1e3
-                    * np.linalg.norm(
-                        positions[hemi][label.vertices] - positions[hemi][vertex],
-                        axis=1,
-                    ).min()
+                    * np.linalg.norm(label.pos - positions[hemi][vertex], axis=1).min()
                     for label in labels[condition]
                     if label.hemi == name
                 ]
@@ -146,7 +141,7 @@ def biosemi_info(sfreq=500.0, montage="biosemi64"):
 
 
 def vep():
-    """The authors' visual evoked response, beside their own network's output."""
+    """Compare with the authors' own output on their visual evoked response."""
     say("\n== Real recording: the authors' VEP (64 BioSemi channels), template head")
     folder = DATA / "reference"
     data = loadmat(folder / "vep_data1.mat")["data"].T
@@ -155,12 +150,6 @@ def vep():
     unit = 5e-6 / np.abs(data).max()  # the file has arbitrary units
     evoked = mne.EvokedArray(data * unit, info, tmin=-0.2)
     fwd = mne_deepsif.make_template_forward(info)
-    parcels = mne_deepsif.make_template_parcels()
-    labels = [
-        mne.read_labels_from_annot("x", annot_fname=folder / f"{h}.nmm_994.annot")
-        for h in ("lh", "rh")
-    ]
-    labels = [label for both in labels for label in both if "unknown" not in label.name]
     peak_time = 0.093
     sample_index = int(round((peak_time + 0.2) * 500))
     region = np.abs(output[:, sample_index - 3 : sample_index + 4]).max(1).argmax()
@@ -178,7 +167,6 @@ def vep():
             f"{method:8s} {1e3 * when:4.0f} ms, {name_vertex(row)}, "
             f"{distance:5.1f} mm from the authors' peak"
         )
-    del parcels, labels
 
 
 def make_template_positions():
@@ -294,7 +282,9 @@ def print_scores(title, cells):
                 for name in ("le", "precision", "recall", "correlation", "missed")
             }
             le = 1e3 * values["le"][~np.isnan(values["le"])]
-            texts = [f"LE {le.mean():5.1f} ±{le.std():5.1f} median {np.median(le):5.1f}"]
+            texts = [
+                f"LE {le.mean():5.1f} ±{le.std():5.1f} median {np.median(le):5.1f}"
+            ]
             texts += [
                 f"{name} {values[name].mean():.2f} ±{values[name].std():.2f}"
                 for name in ("precision", "recall", "correlation")
@@ -305,9 +295,11 @@ def print_scores(title, cells):
 
 def simulated(n_samples):
     """1, 2, 3 sources at 5, 10, 15, 20 dB on the template head, 64 electrodes."""
-    say("\n== Simulated: template head, 64 electrodes, waveforms, patches and noise held")
-    say("out; 1 s at 500 Hz, noise drawn at 500 Hz as the authors' scripts do (nominal")
-    say("SNR, power halved), 10-15 dB over background. LE one-sided in mm, per source")
+    say("\n== Simulated: template head, 64 electrodes, held-out waveforms, patches and")
+    say(
+        "noise; 1 s at 500 Hz, noise drawn at 500 Hz as the authors' scripts do (nominal"
+    )
+    say("SNR, power halved), 10-15 dB over background. LE one-sided, mm, per source")
     say("(estimate matched to the nearest patch), mean ± SD; missed: no parcel found")
     library = make_library(
         mne_deepsif.make_template_parcels(),
@@ -360,10 +352,8 @@ def helmet(tilt):
 
 
 # ---------------------------------------------------------------- speed and memory
-def timed(code, **environment):
-    """Run Python code in a process of its own: seconds, peak memory, its output."""
-    start = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+def run(code, **environment):
+    """Run Python code in a process of its own and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env=os.environ | environment,
@@ -371,9 +361,7 @@ def timed(code, **environment):
         text=True,
         check=True,
     )
-    wall = time.perf_counter() - start
-    user = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    return wall, user, done.stdout.strip()
+    return done.stdout.strip()
 
 
 IMPORT = "import time; t = time.perf_counter(); import mne; a = time.perf_counter(); \
@@ -420,14 +408,14 @@ print(times[0], np.median(times[1:]), np.median(peer), before / 1e6, peak / 1e6)
 def speed():
     """Print times and memory on this machine."""
     say("\n== Speed and memory (wall seconds, medians where repeated; shared machine)")
-    runs = np.median([list(map(float, timed(IMPORT)[2].split())) for _ in range(3)], 0)
+    runs = np.median([list(map(float, run(IMPORT).split())) for _ in range(3)], 0)
     say(f"import mne {runs[0]:.2f} s, then import mne_deepsif {runs[1]:.3f} s")
     with tempfile.TemporaryDirectory() as folder:
-        first = float(timed(FORWARD, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1])
-        second = float(timed(FORWARD, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1])
+        first = float(run(FORWARD, MNE_DEEPSIF_DATA=folder).splitlines()[-1])
+        second = float(run(FORWARD, MNE_DEEPSIF_DATA=folder).splitlines()[-1])
         say(f"template forward, 64 electrodes: from nothing {first:.1f} s")
         say(f"template forward, 64 electrodes: head in the cache {second:.1f} s")
-        numbers = timed(APPLY, MNE_DEEPSIF_DATA=folder)[2].splitlines()[-1]
+        numbers = run(APPLY, MNE_DEEPSIF_DATA=folder).splitlines()[-1]
     first, ours, peer, before, peak = map(float, numbers.split())
     say(f"apply_deepsif, 1 s of 64 channels at 500 Hz, given the forward: {ours:.2f} s")
     say(f"  (first call in a process {first:.2f} s); sLORETA with its operator "
@@ -456,12 +444,12 @@ def training_speed():
     generation = trainer.seconds["generation"]
     rate = options.n_steps / total
     flops = 6 * sum(p.numel() for p in trainer.network.parameters()) * 64 * 64
-    say(f"simulated samples per second {options.n_steps * 64 / generation:.0f} "
-        f"(64 samples of 64 times a batch; sources {N_SOURCES})")  # fmt: skip
-    say(f"training updates per second {rate:.2f}; data generation takes "
-        f"{generation / total:.0%} of the time")  # fmt: skip
-    say(f"network part: {flops * options.n_steps / trainer.seconds['network'] / 1e12:.2f}"
-        f" TFLOP/s; a {trainer.dtype} matrix product here: {matrix_rate():.2f} TFLOP/s")  # fmt: skip
+    network_rate = flops * options.n_steps / trainer.seconds["network"] / 1e12
+    say(f"simulated samples per second: {options.n_steps * 64 / generation:.0f}")
+    say(f"training updates of 64 samples per second: {rate:.2f}; data generation takes")
+    say(f"  {generation / total:.0%} of the time (sources {N_SOURCES})")
+    say(f"network part {network_rate:.2f} TFLOP/s, beside {matrix_rate():.2f} TFLOP/s")
+    say(f"  of one {trainer.dtype} matrix product of the embedding's size")
 
 
 def matrix_rate():

@@ -22,8 +22,8 @@ import scipy.linalg
 from scipy.spatial import cKDTree
 
 from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.parcels import make_template_parcels
 from mne_deepsif.library import make_library
+from mne_deepsif.parcels import make_template_parcels
 from mne_deepsif.template import (
     make_template_bem,
     make_template_source_space,
@@ -220,7 +220,9 @@ def read_head(fname):
     """Read the sensors of one head."""
     with np.load(fname) as arrays:
         names = sorted(name for name in arrays if name.endswith("gain"))
-        return [Sensors(arrays[n], arrays[n.replace("gain", "whitener")]) for n in names]
+        return [
+            Sensors(arrays[n], arrays[n.replace("gain", "whitener")]) for n in names
+        ]
 
 
 def make_training_set(out):
@@ -235,7 +237,8 @@ def train(out, steps):
     """Train; goes on from the checkpoint if there is one."""
     from mne_deepsif import training
 
-    training.main([str(out / "training.npz"), str(out), "--steps", str(steps)])
+    arguments = [str(out / "training.npz"), str(out), "--steps", str(steps)]
+    training.main([*arguments, "--width", "640"])
 
 
 def pack(out):

@@ -90,7 +90,7 @@ for name, estimate in (("DeepSIF", stc), ("sLORETA", stc_sloreta)):
 surface = datasets.fetch_surf_fsaverage("fsaverage5")
 maps = {"truth": stc_true, "DeepSIF": stc, "sLORETA": stc_sloreta}
 n_lh = len(fwd["src"][0]["vertno"])
-fig, axes = plt.subplots(1, 3, figsize=(9, 3.2), subplot_kw={"projection": "3d"})
+fig, axes = plt.subplots(1, 3, figsize=(10, 3.5), subplot_kw={"projection": "3d"})
 for ax, (name, estimate) in zip(axes, maps.items(), strict=True):
     amplitude = np.abs(estimate.copy().crop(0.08, 0.12).data).mean(1)
     if name == "truth":  # has the vertices of the patch only
@@ -104,10 +104,13 @@ for ax, (name, estimate) in zip(axes, maps.items(), strict=True):
         bg_map=surface["sulc_right"],
         threshold=0.3,
         cmap="inferno",
-        colorbar=name == "sLORETA",
+        colorbar=False,
         axes=ax,
-        title=name,
     )
+    ax.set_title(name)
+    ax.set_box_aspect(None, zoom=1.6)
+bar = plt.cm.ScalarMappable(plt.Normalize(0.3, 1), "inferno")
+fig.colorbar(bar, ax=axes, shrink=0.6, label="amplitude / maximum")
 fname = Path("first_estimate.png")
 fig.savefig(fname, dpi=120)
 print(f"Figure: {fname.resolve()}")

@@ -1,5 +1,8 @@
 """Blocks of 16 Jansen-Rit networks: the compiled integrator and its reference."""
 
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +12,7 @@ from scipy import sparse
 from ._lanes import N_LANES, draw_normals, load, logistic2, normal_pair, splat, store
 
 _N_ROWS = 9  # rows of a parcel's record: six states, A a, mu, noise per step
-_CHUNK = 16  # samples between two returns to Python
+CHUNK = 16  # samples between two returns to Python
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def _constants(p, dt):
 
 
 def _noise_per_step(noise_std, p, dt):
-    """Standard deviation of the noise added to the fifth state in a step."""
+    """Return the SD of the noise that a step adds to the fifth state."""
     return p.a * 3.25 * 0.06 * noise_std * np.sqrt(dt)
 
 
@@ -183,17 +186,17 @@ class Block:
 
     def run(self, out, n_transient, decim, stop, report):
         """Integrate the transient, then fill ``out`` (n_networks, n_picks, n_times)."""
-        n_steps = _CHUNK * decim
+        n_steps = CHUNK * decim
         nothing = _aligned(0)
         for first in range(0, n_transient, n_steps):
             if stop.is_set():
                 return
             self.advance(min(n_steps, n_transient - first), nothing, 0, nothing)
-        buffer = _aligned((_CHUNK, *self.picks.shape), self.x.dtype)
-        for first in range(0, out.shape[-1], _CHUNK):
+        buffer = _aligned((CHUNK, *self.picks.shape), self.x.dtype)
+        for first in range(0, out.shape[-1], CHUNK):
             if stop.is_set():
                 return
-            n_times = min(_CHUNK, out.shape[-1] - first)
+            n_times = min(CHUNK, out.shape[-1] - first)
             stimulus = self.stimulus[first * decim : (first + n_times) * decim]
             self.advance(n_times * decim, stimulus, decim, buffer)
             samples = buffer[:n_times, :, : self.n_networks]

@@ -5,7 +5,13 @@ overlap, which fails for kernels with many arrays. These two types say it instea
 ``Lanes`` (16 x float32) and ``LanesInt`` (16 x uint32), with arithmetic, ``load``,
 ``store``, ``splat`` and a few conversions. LLVM cuts them to what the processor has
 (AVX-512, AVX2, NEON). Arithmetic uses fast-math rules: no NaN or infinity.
+
+Numba's cache does not notice changes here: after editing, delete
+``__pycache__/_blocks.*.nb*``.
 """
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
 
 import operator
 
@@ -57,7 +63,7 @@ def _register(op, name, kind):
         def lower(context, builder, sig, args):
             args = [
                 a if t is kind else _broadcast(builder, a, vector)
-                for a, t in zip(args, sig.args)
+                for a, t in zip(args, sig.args, strict=True)
             ]
             return getattr(builder, name)(*args, flags=flags)
 
@@ -75,7 +81,7 @@ _OPERATORS = {
 }
 for _op, _names in _OPERATORS.items():
     _cases = []
-    for _kind, _name in zip((lanes, lanes_int), _names):
+    for _kind, _name in zip((lanes, lanes_int), _names, strict=True):
         if _name is None:
             continue
         _register(_op, _name, _kind)
@@ -148,7 +154,7 @@ def clip(typingctx, value, low, high):
 
     def codegen(context, builder, sig, args):
         value = args[0]
-        for bound, order in zip(args[1:], ("<", ">")):
+        for bound, order in zip(args[1:], ("<", ">"), strict=True):
             bound = _broadcast(builder, bound, _FLOAT)
             outside = builder.fcmp_ordered(order, value, bound, flags=("fast",))
             value = builder.select(outside, bound, value)

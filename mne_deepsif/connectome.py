@@ -1,5 +1,8 @@
 """Connectome: coupling weights and tract lengths between parcels."""
 
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
 import io
 import zipfile
 from dataclasses import dataclass
@@ -112,6 +115,8 @@ def _read_tables(fname):
             with archive.open(names[name]) as file:
                 lines = io.TextIOWrapper(file).read().splitlines()
             tables[name] = [line.split() for line in lines if line.strip()]
+            if len({len(row) for row in tables[name]}) > 1:
+                raise ValueError(f"{fname}: {name}.txt has rows of different lengths.")
     return tables
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+import scipy.signal
 import scipy.sparse as sp
 from mne.utils import _check_option, _validate_type, logger, verbose
 from sklearn.base import BaseEstimator
@@ -161,22 +162,28 @@ class DeepSIFEstimator(BaseEstimator):
         info = _training_info(fwd) if info is None else info
         noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
         leadfield = make_leadfield(
-            info, fwd, noise_cov, parcels=parcels, subjects_dir=subjects_dir
+            info,
+            fwd,
+            noise_cov,
+            parcels=parcels,
+            ch_names=None if start is None else start.ch_names_,
+            subjects_dir=subjects_dir,
         )
+        sensors = _sensors(leadfield, self.encoder)
         sfreq = start.sfreq_ if start is not None else float(self.sfreq)
         library = make_library(parcels, sfreq=sfreq)
-        trainer = self._train(leadfield, parcels, library, start, seed)
+        trainer = self._train(sensors, parcels, library, start, seed)
         self.network_ = trainer.network
         self.parcels_ = parcels
         self.sfreq_ = sfreq
         self.n_times_ = trainer.options.n_times
         self.history_ = list(trainer.history)
-        sensors = self.encoder == "sensors"
-        self.ch_names_ = list(leadfield.ch_names) if sensors else None
+        named = self.encoder == "sensors"
+        self.ch_names_ = list(leadfield.ch_names) if named else None
         self.recipe_ = {
             "version": _version(),
             "n_steps": trainer.step,
-            "fit_on": str(parcels.subject),
+            "fit_on": leadfield.subject,
             "n_channels": len(leadfield.ch_names),
             "start": start.recipe_ if start is not None else None,
             "gain_sha256": hashlib.sha256(leadfield.gain.tobytes()).hexdigest(),
@@ -184,16 +191,17 @@ class DeepSIFEstimator(BaseEstimator):
         self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
         return self
 
-    def _train(self, leadfield, parcels, library, start, seed):
-        from .network import REGULARIZATIONS, make_network
+    def _train(self, sensors, parcels, library, start, seed):
+        from .network import N_KERNELS, make_network
         from .training import Trainer, TrainingOptions, resolve_device
 
-        n_features = len(leadfield.ch_names)
+        n_features = len(sensors.gain)
         if self.encoder == "backprojection":
-            n_features = len(REGULARIZATIONS) * parcels.n_parcels
+            n_features = N_KERNELS * parcels.n_parcels
         n_times = int(self.n_times) if start is None else start.n_times_
+        sizes = {} if start is None else start.network_.sizes
         network = make_network(
-            self.architecture, n_features, parcels.n_parcels, n_times, seed=seed
+            self.architecture, n_features, parcels.n_parcels, n_times, seed, **sizes
         )
         if start is not None:
             network.load_state_dict(start.network_.state_dict())
@@ -215,7 +223,7 @@ class DeepSIFEstimator(BaseEstimator):
         trainer = Trainer(
             network,
             library,
-            [_sensors(leadfield, self.encoder)],
+            [sensors],
             options,
             device=resolve_device(self.device),
             checkpoint=self.checkpoint,
@@ -484,6 +492,7 @@ def _write(estimator, fname, *, overwrite=False, dtype=np.float32):
     n_features = next(iter(estimator.network_.parameters())).shape[1]
     params = estimator.get_params(deep=False)
     params |= {"weights": None, "parcels": None, "checkpoint": None, "verbose": None}
+    params["device"] = "auto"  # the reader's machine may have another
     if params["random_state"] is not None:
         params["random_state"] = int(params["random_state"])
     header = {
@@ -547,14 +556,24 @@ def _sensors(leadfield, encoder):
 
 
 def _resample(data, n_times):
-    """Resample (n_rows, n) to (n_rows, n_times) over the same duration."""
-    if data.shape[1] == n_times:
+    """Resample (n_rows, n) to (n_rows, n_times); the first samples coincide.
+
+    The padding is a whole number of samples at both rates: that of
+    :func:`mne.filter.resample` is not, which shifts its output by up to half a sample.
+    """
+    n_data = data.shape[1]
+    if n_data == n_times:
         return data
-    if data.shape[1] == 1:
+    if n_data == 1:
         return np.repeat(data, n_times, axis=1)
-    return mne.filter.resample(
-        np.asarray(data, float), up=n_times, down=data.shape[1], verbose="error"
+    step = n_data // np.gcd(n_data, n_times)
+    n_pad = step * -(-min(n_data, 100) // step)
+    padded = np.pad(
+        np.asarray(data, float), ((0, 0), (n_pad, n_pad)), "reflect", reflect_type="odd"
     )
+    first = n_pad * n_times // n_data
+    resampled = scipy.signal.resample(padded, n_times + 2 * first, axis=1)
+    return resampled[:, first : first + n_times]
 
 
 def _pad(data, n_times):

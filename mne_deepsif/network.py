@@ -6,6 +6,7 @@ from torch import nn
 # Kernel regularisations in units of the mean eigenvalue of the Gram matrix: MNE's
 # lambda² = 1/SNR². The first suits averages of SNR 3, the second clean data.
 REGULARIZATIONS = (0.1, 0.003)
+N_KERNELS = len(REGULARIZATIONS)
 
 
 def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
@@ -36,7 +37,7 @@ def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
     return torch.cat(kernels)
 
 
-def encode(data, kernels=None, n_kernels=len(REGULARIZATIONS)):
+def encode(data, kernels=None, n_kernels=N_KERNELS):
     """Turn sensor data into the input of a network.
 
     This is the only way into a network, in training and in use. The time mean is
@@ -63,12 +64,13 @@ def encode(data, kernels=None, n_kernels=len(REGULARIZATIONS)):
     if kernels is None:
         n_kernels = 1
     else:
-        X = X @ kernels.T
+        X = nn.functional.linear(X.contiguous(), kernels)
     blocks = X.unflatten(2, (n_kernels, -1))
     if kernels is None:
         size = blocks.abs().amax((1, 3), keepdim=True)
     else:
-        size = blocks.square().mean((1, 3), keepdim=True).sqrt()
+        size = torch.linalg.vector_norm(blocks, dim=(1, 3), keepdim=True)
+        size = size / (blocks.shape[1] * blocks.shape[3]) ** 0.5
     return (blocks / torch.where(size > 0, size, 1.0)).flatten(2)
 
 

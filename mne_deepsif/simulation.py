@@ -194,6 +194,16 @@ def noise_std(data, snr, definition="authors"):
     return (power * 10 ** (-snr / 10)[:, None, None]).sqrt()
 
 
+def _check_length(library, n_times):
+    longest = min(library.waveforms.shape[1], library.background.shape[1])
+    if n_times > longest:
+        raise ValueError(
+            f"n_times={n_times} is longer than the library's waveforms or background, "
+            f"which have {longest} samples at {library.sfreq} Hz. Use a shorter window "
+            "or a lower sampling rate."
+        )
+
+
 class Simulator:
     """Draws batches of sensor data and sources from a library.
 
@@ -238,6 +248,7 @@ class Simulator:
         seed=0,
         device="cpu",
     ):
+        _check_length(library, n_times)
         self.n_times = n_times
         self.background_snr, self.sensor_snr = background_snr, sensor_snr
         self.noise, self.margin, self.flip = noise, margin, flip

@@ -77,8 +77,8 @@ def _check_hash(fname, sha256):
     found = hashlib.sha256(fname.read_bytes()).hexdigest()
     if found != sha256:
         raise RuntimeError(
-            f"The weights file {fname} is damaged (SHA-256 {found}, expected {sha256}); "
-            "install mne_deepsif again."
+            f"The weights file {fname} is damaged (SHA-256 {found}, not {sha256});"
+            " install mne_deepsif again."
         )
 
 

@@ -1,0 +1,760 @@
+"""DeepSIFEstimator: scikit-learn's rules, files, times, amplitudes, bad input."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import _thread
+import functools
+import json
+from dataclasses import replace
+
+import mne
+import numpy as np
+import pytest
+import safetensors.numpy
+from mne.utils import catch_logging
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from mne_deepsif import (
+    DeepSIFEstimator,
+    apply_deepsif,
+    apply_deepsif_epochs,
+    apply_deepsif_raw,
+    library,
+    make_parcels,
+    network,
+    read_deepsif,
+    training,
+)
+from mne_deepsif.estimator import _resample
+from mne_deepsif.simulation import Library, make_patches
+from mne_deepsif.template import make_template_trans
+
+SFREQ, N_TIMES = 125.0, 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_training(parcels):
+    """Make fit quick: a synthetic library, a small network, few validation samples."""
+    rng = np.random.default_rng(0)
+    seeds = np.arange(parcels.n_parcels)
+    patches, decay = make_patches(seeds, parcels.adjacency, parcels.centers, 0)
+    times = (np.arange(96) - 48) / SFREQ
+    widths = rng.uniform(0.02, 0.06, 60)[:, None]
+    background = rng.standard_normal((parcels.n_parcels, 1500))
+    made = Library(
+        patches=patches,
+        decay=decay,
+        waveforms=np.exp(-0.5 * (times / widths) ** 2).astype(np.float16),
+        background=background.astype(np.float16),
+        sfreq=SFREQ,
+    )
+    make_network = network.make_network
+
+    def small(architecture, *args, **sizes):
+        if architecture == "compact":
+            sizes = {"width": 40} | sizes
+        else:
+            sizes = {"n_hidden": 20, "n_layers": 1} | sizes
+        return make_network(architecture, *args, **sizes)
+
+    options = functools.partial(training.TrainingOptions, n_validation=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "make_library", lambda parcels, sfreq: made)
+        patch.setattr(network, "make_network", small)
+        patch.setattr(training, "TrainingOptions", options)
+        yield
+
+
+@pytest.fixture(scope="module")
+def params(parcels):
+    """What an estimator needs to train for a moment."""
+    return dict(
+        weights=None,
+        parcels=parcels,
+        n_times=N_TIMES,
+        n_steps=4,
+        batch_size=8,
+        device="cpu",
+        precision="float32",
+        random_state=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def cov(eeg_info):
+    return mne.make_ad_hoc_cov(eeg_info)
+
+
+@pytest.fixture(scope="module")
+def fitted(params, eeg_fwd, eeg_info, cov):
+    """An estimator trained long enough to find strong sources."""
+    estimator = DeepSIFEstimator(**params | dict(n_steps=250, batch_size=32))
+    return estimator.fit(eeg_fwd, eeg_info, cov)
+
+
+@pytest.fixture(scope="module")
+def brief(params, eeg_fwd, eeg_info, cov):
+    """An estimator of a few updates: its output is not zero, and that is all."""
+    return DeepSIFEstimator(**params).fit(eeg_fwd, eeg_info, cov)
+
+
+@pytest.fixture(scope="module")
+def by_sensors(params, eeg_fwd, eeg_info, cov):
+    estimator = DeepSIFEstimator(encoder="sensors", **params)
+    return estimator.fit(eeg_fwd, eeg_info, cov)
+
+
+@pytest.fixture
+def evoked(eeg_info):
+    """0.6 s of noise with a time course, as 10 averages, at 250 Hz."""
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((32, 150)) * np.hanning(150)
+    return mne.EvokedArray(1e-6 * data, eeg_info, tmin=-0.1, nave=10)
+
+
+@pytest.fixture(scope="module")
+def arrays(parcels):
+    """Whitened data at the network's rate and their gain, in odd units."""
+    rng = np.random.default_rng(1)
+    gain = 1e-5 * rng.standard_normal((31, parcels.n_parcels))
+    sources = np.zeros((parcels.n_parcels, N_TIMES))
+    sources[[20, 21]] = 3e-4 * np.hanning(N_TIMES)
+    return gain @ sources + 1e-10 * rng.standard_normal((31, N_TIMES)), gain
+
+
+def state(estimator):
+    return {k: v.numpy().copy() for k, v in estimator.network_.state_dict().items()}
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert_array_equal(value, two[name], err_msg=name)
+
+
+# --------------------------------------------------------------- scikit-learn's rules
+
+
+def test_init_only_stores(params):
+    """Also what is wrong; clone and get_params see the very same objects."""
+    wrong = dict(encoder=3, architecture=[], sfreq="fast", device=object())
+    estimator = DeepSIFEstimator(**params | wrong)
+    assert estimator.get_params().items() >= (params | wrong).items()
+    assert set(vars(estimator)) == set(estimator.get_params())
+    assert DeepSIFEstimator().get_params()["weights"] == "generic"
+    assert estimator.set_params(n_steps=7).n_steps == 7
+
+
+def test_clone(brief):
+    copy = clone(brief)
+    before, after = (x.get_params() for x in (brief, copy))
+    assert before.pop("parcels").mapping is not None and after.pop("parcels") is not None
+    assert before == after
+    with pytest.raises(NotFittedError):
+        copy.predict(None)
+
+
+def test_not_fitted(params, evoked, eeg_fwd, cov, tmp_path):
+    estimator = DeepSIFEstimator(**params)
+    match = "DeepSIFEstimator.*is not fitted"
+    with pytest.raises(NotFittedError, match=match):
+        estimator.predict(evoked, eeg_fwd)
+    with pytest.raises(NotFittedError, match=match):
+        estimator.save(tmp_path / "x-deepsif.safetensors")
+    with pytest.raises(NotFittedError, match=match):
+        apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
+    with pytest.raises(NotFittedError, match=match):
+        DeepSIFEstimator(**params | dict(weights=estimator)).fit(eeg_fwd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_changes_nothing_but_what_it_learns(params, eeg_fwd, eeg_info, cov):
+    """Parameters are the same objects, the input is as it was; it returns self."""
+    estimator = DeepSIFEstimator(**params)
+    before = estimator.get_params()
+    gain, noise = eeg_fwd["sol"]["data"].copy(), cov.data.copy()
+    names, projs = list(eeg_info["ch_names"]), len(eeg_info["projs"])
+    assert estimator.fit(eeg_fwd, eeg_info, cov) is estimator
+    after = estimator.get_params()
+    assert all(after[name] is value for name, value in before.items())
+    learned = {n for n in vars(estimator) if n.endswith("_") and not n.startswith("_")}
+    assert learned == {
+        *("network_", "parcels_", "sfreq_", "n_times_", "ch_names_"),
+        *("history_", "recipe_"),
+    }
+    assert_array_equal(eeg_fwd["sol"]["data"], gain)
+    assert_array_equal(cov.data, noise)
+    assert eeg_info["ch_names"] == names and len(eeg_info["projs"]) == projs
+    assert estimator.sfreq_ == SFREQ and estimator.n_times_ == N_TIMES
+    assert estimator.ch_names_ is None
+    assert [step for step, _ in estimator.history_] == [0, 4]
+    assert estimator.recipe_["fit_on"] == "fsaverage5"
+    assert estimator.recipe_["n_channels"] == 32
+
+
+def test_same_seed_same_result_and_refit_forgets(params, brief, eeg_fwd, eeg_info, cov):
+    other = DeepSIFEstimator(**params | dict(random_state=1, n_steps=2))
+    other.fit(eeg_fwd, eeg_info, cov)
+    assert (state(other)["embed.weight"] != state(brief)["embed.weight"]).any()
+    other.set_params(random_state=0, n_steps=4).fit(eeg_fwd, eeg_info, cov)
+    assert_same(state(other), state(brief))
+    assert other.history_ == brief.history_
+
+
+def test_fit_leaves_global_generators_alone(params, eeg_fwd, eeg_info, cov):
+    np.random.seed(0)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
+    DeepSIFEstimator(**params | dict(n_steps=1)).fit(eeg_fwd, eeg_info, cov)
+    assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_fit_without_info_and_noise_covariance(params, brief, eeg_fwd):
+    """All channels, an average reference, MNE's ad-hoc noise: as given by hand."""
+    estimator = DeepSIFEstimator(**params).fit(eeg_fwd)
+    assert estimator.recipe_ == brief.recipe_
+    assert_same(state(estimator), state(brief))
+
+
+def test_training_helps(fitted):
+    first, best = fitted.history_[0][1], min(loss for _, loss in fitted.history_)
+    assert_allclose(first, 1, rtol=1e-5)  # the first estimate is zero
+    assert best < 0.7
+
+
+def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
+    """Both encoders can feed it; it goes through a file."""
+    settings = params | dict(architecture="published", n_steps=1)
+    for encoder in ("sensors", "backprojection"):
+        estimator = DeepSIFEstimator(encoder=encoder, **settings)
+        stc = estimator.fit(eeg_fwd, eeg_info, cov).predict(evoked)
+        assert stc.data.any() and np.isfinite(stc.data).all()
+        fname = tmp_path / f"{encoder}-deepsif.safetensors"
+        estimator.save(fname)
+        again = read_deepsif(fname).predict(evoked, eeg_fwd, cov)
+        assert_array_equal(again.data, stc.data)
+
+
+# --------------------------------------------------------------- from given weights
+
+
+def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path):
+    """Where training ruins the network, the given weights come back as they were."""
+    fname = tmp_path / "start-deepsif.safetensors"
+    brief.save(fname)
+    before = state(brief)
+    for weights in (brief, fname, str(fname)):
+        settings = params | dict(weights=weights, parcels=None, learning_rate=1e6)
+        estimator = DeepSIFEstimator(**settings | dict(n_times=7, sfreq=1.0))
+        estimator.fit(eeg_fwd, eeg_info, cov)
+        assert_same(state(estimator), before)
+        assert estimator.n_times_ == N_TIMES and estimator.sfreq_ == SFREQ  # theirs
+        assert estimator.recipe_["start"] == brief.recipe_
+        assert estimator.network_ is not brief.network_
+    settings |= dict(learning_rate=1e-3, random_state=1)
+    estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+    assert_same(state(brief), before)
+    moved = np.abs(state(estimator)["embed.weight"] - before["embed.weight"])
+    assert 0 < moved.max() < 0.05
+
+
+def test_given_weights_of_other_sizes(params, eeg_fwd, eeg_info, cov, brief):
+    """Their sizes count, not the defaults of the architecture."""
+    start = clone(brief).fit(eeg_fwd, eeg_info, cov)
+    n_parcels = start.parcels_.n_parcels
+    start.network_ = network.make_network(
+        "compact", network.N_KERNELS * n_parcels, n_parcels, N_TIMES, width=24
+    )
+    estimator = DeepSIFEstimator(**params | dict(weights=start))
+    assert estimator.fit(eeg_fwd, eeg_info, cov).network_.sizes["width"] == 24
+
+
+def test_given_weights_of_other_kind(params, brief, by_sensors, eeg_fwd):
+    for other in (dict(encoder="sensors"), dict(architecture="published")):
+        ((name, value),) = other.items()
+        estimator = DeepSIFEstimator(**params | dict(weights=brief) | other)
+        match = f"are for {name}='.*', got {name}='{value}'; use weights=None"
+        with pytest.raises(ValueError, match=match):
+            estimator.fit(eeg_fwd)
+    parcels = brief.parcels_
+    moved = replace(parcels, mapping=np.roll(parcels.mapping, 1))
+    with pytest.raises(ValueError, match="belong to another parcellation"):
+        DeepSIFEstimator(**params | dict(weights=brief, parcels=moved)).fit(eeg_fwd)
+
+
+def test_sensor_weights_keep_their_channels(
+    params, by_sensors, eeg_fwd, eeg_info, cov, evoked
+):
+    """Personalised on data in another order, it reads the same rows."""
+    names = eeg_info["ch_names"][::-1]
+    shuffled = evoked.copy().reorder_channels(names).info
+    settings = params | dict(weights=by_sensors, encoder="sensors")
+    estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, shuffled, cov)
+    assert estimator.ch_names_ == by_sensors.ch_names_ == eeg_info["ch_names"]
+    shuffled["bads"] = names[:1]
+    with pytest.raises(ValueError, match=rf"1 of 32 channels .*\['{names[0]}'\]"):
+        DeepSIFEstimator(**settings).fit(eeg_fwd, shuffled, cov)
+
+
+def test_ctrl_c(params, eeg_fwd, eeg_info, cov, monkeypatch):
+    """It ends the training, not the program, and says so."""
+
+    def press(self, step):
+        if step == 3:
+            _thread.interrupt_main()
+
+    monkeypatch.setattr(mne.utils.ProgressBar, "update", press)
+    estimator = DeepSIFEstimator(**params | dict(n_steps=10**7))
+    with catch_logging("INFO") as log:
+        estimator.fit(eeg_fwd, eeg_info, cov)
+    assert 3 <= estimator.recipe_["n_steps"] < 10**6
+    assert "Interrupted after" in log.getvalue()
+    assert "keeping the best weights so far" in log.getvalue()
+
+
+def test_checkpoint(params, brief, eeg_fwd, eeg_info, cov, tmp_path):
+    """A training that was cut ends as one that was not."""
+    fname = tmp_path / "checkpoint.pt"
+    settings = params | dict(checkpoint=fname)
+    DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+    estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+    assert_same(state(estimator), state(brief))
+    settings["batch_size"] = 4
+    with pytest.raises(ValueError, match="checkpoint.pt was written with other"):
+        DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+
+
+# --------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
+def test_save_and_read(request, which, evoked, eeg_fwd, cov, tmp_path):
+    """Output, parameters, parcels and history come back; one file, whole."""
+    estimator = request.getfixturevalue(which)
+    fname = tmp_path / "x-deepsif.safetensors"
+    estimator.save(fname)
+    assert list(tmp_path.iterdir()) == [fname]
+    again = read_deepsif(str(fname))
+    expected = estimator.predict(evoked, eeg_fwd, cov)
+    assert expected.data.any()
+    assert_array_equal(again.predict(evoked, eeg_fwd, cov).data, expected.data)
+    by_name = apply_deepsif(evoked, eeg_fwd, cov, estimator=fname)
+    assert_array_equal(by_name.data, expected.data)
+    for name in ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_"):
+        assert getattr(again, name) == getattr(estimator, name), name
+    before, after = estimator.get_params(), again.get_params()
+    assert after["device"] == "auto"  # the file serves on any machine
+    for name in ("parcels", "device"):
+        before.pop(name), after.pop(name)
+    assert after == before
+    for name in ("subject", "mapping", "areas", "centers", "n_vertices_lh"):
+        assert_array_equal(
+            getattr(again.parcels_, name), getattr(estimator.parcels_, name)
+        )
+    difference = again.parcels_.adjacency != estimator.parcels_.adjacency
+    assert difference.nnz == 0
+
+
+def test_save_does_not_overwrite_by_itself(brief, tmp_path):
+    fname = tmp_path / "x-deepsif.safetensors"
+    fname.write_text("precious")
+    with pytest.raises(FileExistsError, match="x-deepsif.*exists; use overwrite=True"):
+        brief.save(fname)
+    assert fname.read_text() == "precious"
+    brief.save(fname, overwrite=True)
+    assert_same(state(read_deepsif(fname)), state(brief))
+
+
+def test_save_that_fails_leaves_nothing(brief, tmp_path, monkeypatch):
+    """The disk is full: no half file, and the old one is as it was."""
+    fname = tmp_path / "x-deepsif.safetensors"
+    fname.write_text("precious")
+
+    def full(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:100])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(fname), "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        brief.save(fname, overwrite=True)
+    assert list(tmp_path.iterdir()) == [fname]
+    assert fname.read_text() == "precious"
+
+
+def test_saved_parcels_of_another_subject(brief, tmp_path):
+    """A parcellation whose left hemisphere has another number of vertices."""
+    estimator = clone(brief)
+    vars(estimator).update(vars(brief))
+    mapping = np.repeat(np.arange(200), 10)
+    estimator.parcels_ = replace(
+        brief.parcels_, subject="bert", mapping=mapping, n_vertices_lh=700
+    )
+    fname = tmp_path / "bert-deepsif.safetensors"
+    estimator.save(fname)
+    parcels = read_deepsif(fname).parcels_
+    assert parcels.subject == "bert"
+    assert_array_equal(parcels.hemi, np.repeat([0, 1], [70, 130]))
+
+
+def test_read_what_is_not_there(tmp_path):
+    for fname in (tmp_path / "x-deepsif.safetensors", tmp_path):
+        with pytest.raises(FileNotFoundError, match="does not exist"):
+            read_deepsif(fname)
+
+
+def _alter(fname, change):
+    """Rewrite a file with its header and arrays changed."""
+    arrays = safetensors.numpy.load_file(fname)
+    with safetensors.safe_open(fname, "numpy") as file:
+        header = json.loads(file.metadata()["mne_deepsif"])
+    change(header, arrays)
+    safetensors.numpy.save_file(arrays, fname, {"mne_deepsif": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    (
+        (lambda f: f.write_text("hello, this is no estimator"), ""),
+        (lambda f: f.write_bytes(b""), ""),
+        (lambda f: f.write_bytes(f.read_bytes()[:-1000]), ""),
+        (
+            lambda f: safetensors.numpy.save_file({"x": np.zeros(3)}, f),
+            "no mne_deepsif entry",
+        ),
+        (
+            lambda f: safetensors.numpy.save_file({}, f, {"mne_deepsif": "[not json"}),
+            "",
+        ),
+        (
+            lambda f: _alter(f, lambda header, _: header.update(format_version=99)),
+            "format version 99, this version of the package reads 1",
+        ),
+        (lambda f: _alter(f, lambda _, arrays: arrays.pop("parcels.areas")), "areas"),
+        (
+            lambda f: _alter(f, lambda _, a: a.pop("network.embed.weight")),
+            "embed.weight",
+        ),
+        (lambda f: _alter(f, lambda header, _: header.pop("sfreq_")), "sfreq_"),
+        (
+            lambda f: _alter(f, lambda header, _: header["params"].update(magic=1)),
+            "magic",
+        ),
+    ),
+    ids=(
+        *("text", "empty", "truncated", "other safetensors", "other header"),
+        *("newer format", "no areas", "no weight", "no rate", "unknown parameter"),
+    ),
+)
+def test_read_wrong_file(brief, tmp_path, wrong, match):
+    """One clear error: which file, what is wrong, what to give instead."""
+    fname = tmp_path / "x-deepsif.safetensors"
+    brief.save(fname)
+    wrong(fname)
+    match = f"(?s)x-deepsif.*is not a readable mne_deepsif estimator.*{match}.*"
+    with pytest.raises(ValueError, match=match + r"DeepSIFEstimator\.save"):
+        read_deepsif(fname)
+
+
+# --------------------------------------------------------------- predict
+
+
+def test_predict_is_apply(fitted, evoked, eeg_fwd, cov):
+    """For Evoked, Epochs and Raw, with the forward of fit or another one."""
+    kwargs = dict(estimator=fitted)
+    stc = fitted.predict(evoked)
+    assert stc.data.any()
+    expected = apply_deepsif(evoked, eeg_fwd, cov, **kwargs)
+    assert_array_equal(stc.data, expected.data)
+    assert_allclose(stc.times, evoked.times)
+    assert_array_equal(fitted.predict(evoked, eeg_fwd, cov).data, expected.data)
+
+    epochs = mne.EpochsArray(
+        np.stack([evoked.data, -evoked.data]), evoked.info, tmin=-0.1, proj=False
+    )
+    expected = apply_deepsif_epochs(epochs, eeg_fwd, cov, **kwargs)
+    for one, two in zip(fitted.predict(epochs), expected, strict=True):
+        assert_array_equal(one.data, two.data)
+
+    raw = mne.io.RawArray(evoked.data, evoked.info)
+    expected = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs)
+    assert_array_equal(fitted.predict(raw).data, expected.data)
+
+
+def test_predict_wrong_input(fitted, by_sensors, evoked, eeg_fwd, tmp_path):
+    with pytest.raises(TypeError, match="inst must be an instance of Evoked"):
+        fitted.predict(evoked.data)
+    fitted.save(tmp_path / "x-deepsif.safetensors")
+    again = read_deepsif(tmp_path / "x-deepsif.safetensors")
+    with pytest.raises(ValueError, match="keeps no forward solution; pass fwd"):
+        again.predict(evoked)
+
+
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
+def test_channel_order_does_not_matter(request, which, evoked, eeg_fwd, cov):
+    estimator = request.getfixturevalue(which)
+    expected = estimator.predict(evoked)
+    names = np.random.default_rng(0).permutation(evoked.ch_names)
+    stc = estimator.predict(evoked.copy().reorder_channels(list(names)))
+    assert_allclose(stc.data, expected.data, atol=1e-3 * np.abs(expected.data).max())
+
+
+def test_bad_channels(fitted, evoked, eeg_fwd):
+    """A bad channel is not looked at; the estimate stays about the same."""
+    expected = fitted.predict(evoked).data
+    evoked.info["bads"] = ["Cz"]
+    one = fitted.predict(evoked).data
+    evoked.data[evoked.ch_names.index("Cz")] = 1.0  # V
+    assert_array_equal(fitted.predict(evoked).data, one)
+    assert 0.5 < np.corrcoef(one.ravel(), expected.ravel())[0, 1] < 0.99999
+
+
+def test_sensors_demand_their_channels(by_sensors, evoked, eeg_fwd, cov):
+    assert by_sensors.ch_names_ == evoked.ch_names
+    match = r"1 of 32 channels .*\['Cz'\].*interpolate_to.*fit.*'generic'"
+    with pytest.raises(ValueError, match=match):
+        by_sensors.predict(evoked.copy().drop_channels(["Cz"]))
+    evoked.info["bads"] = ["Cz"]
+    with pytest.raises(ValueError, match=match):
+        by_sensors.predict(evoked)
+
+
+def test_sensors_of_one_type_only(params, eeg_info, eeg_fwd):
+    """Channels in V and in T cannot be read as they are."""
+    meg = mne.channels.read_meg_canonical_info("neuromag")
+    meg = mne.pick_info(meg, mne.pick_types(meg, meg="mag")[::8])
+    with meg._unlock():
+        meg["dev_head_t"] = mne.transforms.Transform("meg", "head")
+        meg["dev_head_t"]["trans"][2, 3] = 0.05
+        meg["projs"] = []
+    raws = [mne.io.RawArray(np.zeros((len(i["chs"]), 1)), i) for i in (eeg_info, meg)]
+    for raw in raws:
+        with raw.info._unlock():
+            raw.info["sfreq"] = 250.0
+    with raws[0].info._unlock():
+        raws[0].info["dev_head_t"] = meg["dev_head_t"]
+    info = raws[0].add_channels([raws[1]], force_update_info=True).info
+    sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.125, info)
+    src = eeg_fwd["src"].copy()
+    for s in src:
+        mne.transform_surface_to(s, "mri", eeg_fwd["mri_head_t"], copy=False)
+    fwd = mne.make_forward_solution(
+        info, make_template_trans(info), src, sphere, mindist=0.0
+    )
+    estimator = DeepSIFEstimator(encoder="sensors", **params)
+    with pytest.raises(ValueError, match=r"one type.*\['eeg', 'mag'\]; pick one, or"):
+        estimator.fit(fwd, info)
+    estimator.set_params(encoder="backprojection").fit(fwd, info)
+    assert estimator.recipe_["n_channels"] == len(info["ch_names"])
+
+
+# --------------------------------------------------------------- times
+
+
+def identity(estimator):
+    """Replace the network by one that returns what it is given."""
+    estimator = vars_copy(estimator)
+    estimator._estimate_windows = lambda windows, gain: windows
+    return estimator
+
+
+def vars_copy(estimator):
+    copy = clone(estimator)
+    vars(copy).update(vars(estimator))
+    return copy
+
+
+def bumps(times):
+    """Smooth signals within the network's band, one at the very start."""
+    return np.stack(
+        [np.exp(-0.5 * ((times - at) / 0.03) ** 2) for at in (0.0, 0.1, 0.17)]
+        + [np.sin(2 * np.pi * 7 * times)]
+    )
+
+
+@pytest.mark.parametrize("sfreq", (100.0, 125.0, 250.0, 256.0, 512.0, 600.615, 1000.0))
+@pytest.mark.parametrize("duration", (0.2, 0.4, 0.801, 2.0))
+def test_time_axis_is_kept(brief, sfreq, duration):
+    """There and back through resampling, padding and windows: nothing is shifted."""
+    n_times = int(round(duration * sfreq))
+    data = bumps(np.arange(n_times) / sfreq)
+    out = identity(brief)._estimate(data, None, sfreq)
+    assert out.shape == data.shape
+    inner = slice(n_times // 20, n_times - n_times // 20)  # resampling rings at edges
+    assert_allclose(out[:, inner], data[:, inner], atol=0.02)
+
+
+@pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75), (2, 7)))
+def test_resample_is_exact(sizes):
+    """Samples fall where they should: at k / n of the duration."""
+    before, after = sizes
+    signal = bumps(0.25 * np.arange(before) / before)
+    expected = bumps(0.25 * np.arange(after) / after)
+    inner = slice(after // 8, after - after // 8)
+    tolerance = 0.01 if before > 2 else 1.0
+    assert_allclose(
+        _resample(signal, after)[:, inner], expected[:, inner], atol=tolerance
+    )
+    assert _resample(signal, before) is signal
+
+
+@pytest.mark.parametrize("n_times", (1, 2, 3, 31, 32, 33, 48, 49, 200, 1001))
+def test_length_of_output_is_that_of_input(fitted, arrays, n_times):
+    _, gain = arrays
+    data = np.random.default_rng(0).standard_normal((31, n_times))
+    for sfreq in (100.0, 125.0, 600.0, 5000.0):
+        out = fitted._estimate(data, gain, sfreq)
+        assert out.shape == (gain.shape[1], n_times)
+        assert np.isfinite(out).all()
+
+
+def test_long_data_are_windows_side_by_side(fitted, arrays):
+    """Far from a window's border the estimate does not know of the rest."""
+    data, gain = arrays
+    long = np.concatenate([data, data, data], axis=1)
+    out = fitted._estimate(long, gain, SFREQ)
+    # the same data in each window of N_TIMES: the blend of two phases repeats
+    period = out[:, N_TIMES : 2 * N_TIMES]
+    assert period.any()
+    half = N_TIMES // 2
+    shifted = np.concatenate([data, data], axis=1)[:, half : half + N_TIMES]
+    one, two = (fitted._estimate(x, gain, SFREQ) for x in (data, shifted))
+    taper = np.sin(np.pi * (np.arange(N_TIMES) + 0.5) / N_TIMES) ** 2
+    expected = one * taper + np.roll(two * taper, half, axis=1)
+    assert_allclose(period, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_sampling_rate_does_not_matter(fitted, arrays):
+    """The same signal at 500 and 1000 Hz gives the same estimate at common times."""
+    _, gain = arrays
+    rng = np.random.default_rng(0)
+    times = np.arange(800) / 1000
+    course = np.exp(-0.5 * ((times - 0.4) / 0.05) ** 2)
+    topography = gain[:, 20:21] + 0.1 * rng.standard_normal((31, 1)) * gain.std()
+    data = topography * course
+    fine = fitted._estimate(data, gain, 1000.0)[:, ::2]
+    coarse = fitted._estimate(data[:, ::2], gain, 500.0)
+    assert fine.any()
+    assert_allclose(coarse, fine, atol=0.05 * np.abs(fine).max())
+
+
+# --------------------------------------------------------------- amplitudes
+
+
+@pytest.mark.parametrize("encoder", ("fitted", "by_sensors"))
+@pytest.mark.parametrize("factor", (1e-6, 3.0, 1e9))
+def test_scale_of_the_data_is_that_of_the_estimate(request, encoder, arrays, factor):
+    estimator = request.getfixturevalue(encoder)
+    data, gain = arrays
+    if encoder == "by_sensors":
+        data, gain = (np.concatenate([x, x[:1]]) for x in arrays)
+    expected = estimator._estimate(data, gain, SFREQ)
+    assert expected.any()
+    out = estimator._estimate(factor * data, gain, SFREQ)
+    assert_allclose(out, factor * expected, rtol=1e-4, atol=1e-4 * factor * out.max())
+    # a leadfield in other units
+    out = estimator._estimate(data, factor * gain, SFREQ)
+    assert_allclose(out, expected / factor, rtol=1e-3, atol=1e-3 * np.abs(out).max())
+
+
+def test_amplitude_explains_the_data_best(fitted, arrays):
+    """No other factor on the estimate leaves less of the (demeaned) data."""
+    data, gain = arrays
+    fit = gain @ fitted._estimate(data, gain, SFREQ)
+    fit, data = (x - x.mean(1, keepdims=True) for x in (fit, data))
+    assert_allclose(np.sum(fit * (data - fit)), 0, atol=1e-4 * np.sum(data**2))
+    residuals = [np.sum((data - factor * fit) ** 2) for factor in (0.95, 1, 1.05)]
+    assert np.argmin(residuals) == 1
+    assert residuals[1] < 0.9 * np.sum(data**2)
+
+
+def test_a_strong_source_is_explained(fitted, parcels, eeg_fwd, eeg_info, cov):
+    """MNE's forward of the estimate resembles the data of a simulated patch."""
+    seed = parcels.centers[:, 2].argmax()
+    near = np.linalg.norm(parcels.centers - parcels.centers[seed], axis=1) < 0.03
+    labels = [label for label, inside in zip(parcels.to_labels(), near) if inside]
+    vertices = [
+        np.sort(np.concatenate([x.vertices for x in labels if x.hemi == h] or [[]]))
+        for h in ("lh", "rh")
+    ]
+    vertices = [v[v < 2562].astype(int) for v in vertices]
+    course = 1e-9 * np.exp(-0.5 * ((np.arange(64) - 30) / 6) ** 2)
+    data = np.tile(course, (sum(map(len, vertices)), 1))
+    stc = mne.SourceEstimate(data, vertices, 0, 1 / 250, "fsaverage5")
+    evoked = mne.apply_forward(eeg_fwd, stc, eeg_info, on_missing="ignore")
+    evoked = mne.EvokedArray(evoked.data, eeg_info, nave=1)
+    fit = mne.apply_forward(eeg_fwd, fitted.predict(evoked), eeg_info).data
+    data = evoked.data - evoked.data.mean(0)
+    fit = fit - fit.mean(0)
+    assert np.corrcoef(fit.ravel(), data.ravel())[0, 1] > 0.7
+    assert 0.3 < np.linalg.norm(fit) / np.linalg.norm(data) < 1.1
+
+
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
+@pytest.mark.parametrize("value", (0.0, 3e-6))
+def test_data_without_change(request, which, evoked, value):
+    """Zeros and constants hold no activity: the estimate is zero, not NaN."""
+    estimator = request.getfixturevalue(which)
+    expected = np.abs(estimator.predict(evoked).data).max()
+    offsets = np.random.default_rng(0).standard_normal((32, 1))
+    evoked.data[:] = value * offsets
+    out = estimator.predict(evoked).data
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() <= (1e-5 * expected if value else 0)
+
+
+# --------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    (
+        ("encoder", "channels"),
+        ("architecture", "transformer"),
+        ("precision", "float8"),
+    ),
+)
+def test_fit_wrong_option(params, eeg_fwd, name, value):
+    estimator = DeepSIFEstimator(**params | {name: value})
+    match = f"Invalid value for the '{name}' parameter.*{value!r} instead"
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(eeg_fwd)
+
+
+def test_fit_wrong_types(params, evoked, eeg_fwd):
+    with pytest.raises(TypeError, match="fwd must be an instance of Forward"):
+        DeepSIFEstimator(**params).fit(evoked)
+    with pytest.raises(TypeError, match="parcels must be an instance of Parcels"):
+        DeepSIFEstimator(**params | dict(parcels="nmm_994")).fit(eeg_fwd)
+    with pytest.raises(TypeError, match="info must be an instance of Info"):
+        DeepSIFEstimator(**params).fit(eeg_fwd, evoked)
+
+
+def test_fit_without_channels(params, eeg_fwd, eeg_info):
+    info = eeg_info.copy()
+    info["bads"] = info["ch_names"]
+    with pytest.raises(ValueError, match="All 32 channels .* marked bad"):
+        DeepSIFEstimator(**params).fit(eeg_fwd, info)
+
+
+def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypatch):
+    """Parcels from labels serve as well as the template's."""
+    labels = parcels.to_labels()
+    merged = [one + two for one, two in zip(labels[:60:2], labels[1:60:2])]
+    coarse = make_parcels(merged)
+    whole = library.make_library(None, None)
+    patches = np.stack([np.arange(30), (np.arange(30) + 1) % 30], 1)
+    part = replace(
+        whole,
+        patches=patches,
+        decay=np.ones((30, 2)),
+        background=whole.background[:30],
+    )
+    monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: part)
+    estimator = DeepSIFEstimator(**params | dict(parcels=coarse))
+    stc = estimator.fit(eeg_fwd, eeg_info).predict(evoked)
+    lh, rh = coarse.by_hemi()
+    inside = np.concatenate([lh[stc.vertices[0]], rh[stc.vertices[1]]]) >= 0
+    assert stc.data[inside].any() and not stc.data[~inside].any()

@@ -1,0 +1,218 @@
+"""The library: neural-mass waveforms and background, and its cache."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mne_deepsif import library as module
+from mne_deepsif import make_template_parcels
+from mne_deepsif.library import find_spikes, make_library
+from mne_deepsif.simulation import Library
+
+SMALL = dict(n_patches=120, n_waveforms=200, background=16.0)
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    """40 parcels: neural masses are quick."""
+    return make_template_parcels(40)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Build in an empty folder; return where the libraries are kept."""
+    monkeypatch.setenv("MNE_DEEPSIF_DATA", str(tmp_path))
+    return tmp_path / "libraries"
+
+
+@pytest.fixture(scope="module")
+def library(coarse, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("data")
+        patch.setenv("MNE_DEEPSIF_DATA", str(folder))
+        return make_library(coarse, **SMALL)
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Replace the simulation by a few random numbers; return its calls."""
+    calls = []
+
+    def fake(parcels, sfreq, *args, random_state, **kwargs):
+        calls.append(random_state)
+        rng = np.random.default_rng(random_state)
+        arrays = [rng.standard_normal((3, 4)) for _ in range(4)]
+        return Library(*arrays, sfreq)
+
+    monkeypatch.setattr(module, "_make_library", fake)
+    return calls
+
+
+# --------------------------------------------------------------- waveforms
+
+
+def test_find_spikes_by_hand():
+    """Maxima above 8 mV; of two within 0.2 s the larger one counts."""
+    trace = np.zeros(1000)
+    trace[[100, 200, 250, 400, 500, 700]] = 9, 7.9, 8.1, 12, 9, 9
+    trace[[450, 760]] = 10, 11  # within 0.2 s of a larger one, and of a smaller one
+    assert_array_equal(find_spikes(trace), [100, 250, 400, 500, 760])
+    # at half the rate 0.2 s are 50 samples
+    expected = [100, 250, 400, 450, 500, 700, 760]
+    assert_array_equal(find_spikes(trace, sfreq=250.0), expected)
+
+
+@pytest.fixture(scope="module")
+def spikes(coarse):
+    connectome = module.make_distance_connectome(coarse.centers, coarse.hemi)
+    return module.make_spikes(connectome, 300, np.random.default_rng(0))
+
+
+def test_spikes_have_their_peak_of_one_in_the_middle(spikes):
+    half = spikes.shape[1] // 2
+    assert spikes.shape == (300, 1536)  # twice 0.768 s either side, for stretching
+    assert_allclose(spikes[:, half], 1)
+    assert_allclose(np.median(spikes, axis=1), 0, atol=1e-6)
+    near = spikes[:, half - 5 : half + 6]
+    assert_array_equal(near.argmax(1), 5)
+    # the highest within 0.2 s either side, unless that one gave way to a third
+    near = spikes[:, half - 99 : half + 100]
+    assert np.mean(near.argmax(1) == 99) > 0.95
+
+
+def test_spikes_are_spikes(spikes):
+    """Narrow: above half of the peak for 10 to 100 ms about it."""
+    half = spikes.shape[1] // 2
+    above = spikes > 0.5
+    after = (~above[:, half:]).argmax(1)
+    before = (~above[:, half::-1]).argmax(1)
+    width = (after + before) / 500
+    assert 0.01 < np.median(width) < 0.1
+    assert len(np.unique(spikes.round(4), axis=0)) == 300  # no spike twice
+
+
+@pytest.mark.parametrize("make", (module.make_evoked, module.make_bursts))
+def test_other_waveforms_have_their_peak_of_one_in_the_middle(make):
+    waves = make(40, np.random.default_rng(0))
+    assert waves.shape == (40, 1536)
+    assert_array_equal(np.abs(waves).argmax(1), 768)
+    assert_allclose(waves[:, 768], 1)
+    edges = np.abs(waves[:, [*range(100), *range(-100, 0)]])
+    assert np.median(edges.max(1)) < 0.3  # back at the baseline
+
+
+def test_bursts_are_rhythmic():
+    """Their spectrum peaks near 10 Hz, where Jansen-Rit masses oscillate."""
+    bursts = module.make_bursts(60, np.random.default_rng(1))
+    power = np.square(np.abs(np.fft.rfft(bursts))).mean(0)
+    frequencies = np.fft.rfftfreq(bursts.shape[1], 1 / 500)
+    power[frequencies < 3] = 0
+    assert 7 < frequencies[power.argmax()] < 14
+
+
+@pytest.mark.parametrize("factor", module.STRETCHES)
+@pytest.mark.parametrize("sfreq", (125.0, 500.0))
+def test_stretch(factor, sfreq):
+    """A bump gets as many times wider as asked for, its peak stays in the middle."""
+    times = (np.arange(1536) - 768) / 500
+    out = module._stretch(np.exp(-0.5 * (times / 0.03) ** 2)[None], factor, sfreq)[0]
+    assert len(out) == round(2 * 0.768 * sfreq)
+    times = (np.arange(len(out)) - len(out) // 2) / sfreq
+    middle = np.average(times, weights=out)
+    width = np.sqrt(np.average((times - middle) ** 2, weights=out))
+    assert abs(middle) < 0.51 / sfreq  # within half a sample
+    assert_allclose(width, 0.03 * factor, rtol=0.01)
+    assert_allclose(out.max(), 1)
+
+
+# --------------------------------------------------------------- the library
+
+
+def test_library_contents(library, coarse):
+    """Shapes, rates, peaks; patches of each seed; background of zero mean."""
+    assert library.sfreq == 125.0
+    assert library.waveforms.shape == (200, 192)  # 0.768 s either side
+    waves = library.waveforms.astype(float)
+    assert_allclose(np.abs(waves).max(1), 1, atol=1e-3)
+    assert (np.abs(waves[:, 96]) > 0.5).all()
+    seeds = np.bincount(library.patches[:, 0], minlength=40)
+    assert_array_equal(seeds, 3)
+    assert library.patches.shape == library.decay.shape
+    background = library.background.astype(float)
+    assert background.shape == (40, 16 * 125)
+    assert_allclose(background.mean(1), 0, atol=0.01)
+    assert_allclose(background.std(), 1, atol=0.1)
+    assert len(np.unique(background.round(3), axis=0)) == 40
+
+
+def test_library_is_deterministic(library, coarse, cache):
+    """The same seed gives the same numbers, another one does not."""
+    again = make_library(coarse, **SMALL)
+    for name, value in library.asdict().items():
+        assert_array_equal(getattr(again, name), value)
+    other = make_library(coarse, random_state=1, papers_only=True, **SMALL)
+    for name in ("decay", "waveforms", "background"):
+        assert not np.array_equal(getattr(other, name), getattr(library, name))
+    assert (other.waveforms[:, 96] > 0.5).all()  # spikes only: upright
+
+
+# --------------------------------------------------------------- the cache
+
+
+def test_second_call_reads_the_file(coarse, cache, cheap):
+    first = make_library(coarse)
+    (fname,) = cache.iterdir()
+    written = fname.stat().st_mtime_ns
+    second = make_library(coarse)
+    assert len(cheap) == 1 and fname.stat().st_mtime_ns == written
+    assert list(cache.iterdir()) == [fname]
+    for name, value in first.asdict().items():
+        assert_array_equal(getattr(second, name), value)
+    assert isinstance(second.sfreq, float)
+
+
+@pytest.mark.parametrize(
+    "other",
+    (
+        dict(sfreq=250.0),
+        dict(n_patches=100),
+        dict(n_waveforms=100),
+        dict(background=100.0),
+        dict(papers_only=True),
+        dict(random_state=1),
+    ),
+    ids=lambda other: next(iter(other)),
+)
+def test_other_parameters_make_another_file(coarse, cache, cheap, other):
+    make_library(coarse)
+    make_library(coarse, **other)
+    assert len(cheap) == len(list(cache.iterdir())) == 2
+
+
+def test_other_parcels_and_versions_make_another_file(
+    coarse, parcels, cache, cheap, monkeypatch
+):
+    make_library(coarse)
+    make_library(parcels)
+    monkeypatch.setattr(module, "LIBRARY_VERSION", -1)
+    make_library(coarse)
+    assert len(cheap) == len(list(cache.iterdir())) == 3
+
+
+def test_a_killed_build_leaves_nothing(coarse, cache, cheap, monkeypatch):
+    """Half a file is never left, and the next call builds anew."""
+
+    def killed(fname, **arrays):
+        with open(fname, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "savez", killed)
+        make_library(coarse)
+    assert list(cache.iterdir()) == []
+    make_library(coarse)
+    assert len(cheap) == 2
