@@ -214,11 +214,19 @@ class Methods:
         self.leadfield = make_leadfield(info, fwd, self.cov, parcels=self.parcels)
         self.sensors = _sensors(self.leadfield, "backprojection")
         self.std = self.leadfield.gain[:, 0] / self.sensors.gain[:, 0]
-        self.mean = parcel_mean(self.leadfield)
-        self.inverse = mne.minimum_norm.make_inverse_operator(
+        inverse = mne.minimum_norm.make_inverse_operator(
             info, fwd, self.cov, fixed=True, depth=None
         )
+        self.kernels = {
+            method: self._kernel(inverse, method) for method in ("sLORETA", "dSPM")
+        }
         self.estimator = load_estimator("generic")
+
+    def _kernel(self, inverse, method):
+        """Return MNE's linear estimate from sensors to parcels."""
+        unit = mne.EvokedArray(np.diag(self.std), self.info)
+        stc = mne.minimum_norm.apply_inverse(unit, inverse, 1 / 9, method)
+        return parcel_mean(self.leadfield) @ stc.data
 
     def estimate(self, data):
         """Map (n_channels, n_times) in units of noise to {method: parcel activity}."""
@@ -229,10 +237,8 @@ class Methods:
                 self.info["sfreq"],
             )
         }
-        evoked = mne.EvokedArray(data * self.std[:, None], self.info)
-        for method in ("sLORETA", "dSPM"):
-            stc = mne.minimum_norm.apply_inverse(evoked, self.inverse, 1 / 9, method)
-            estimates[method] = self.mean @ stc.data
+        for method, kernel in self.kernels.items():
+            estimates[method] = kernel @ data
         return estimates
 
 

@@ -154,6 +154,7 @@ class DeepSIFEstimator(BaseEstimator):
         from .library import make_library
 
         _validate_type(fwd, mne.Forward, "fwd")
+        _validate_type(info, (mne.Info, None), "info")
         start = self._starting_point()
         _check_precision(self.precision)
         rng = check_random_state(self.random_state)
@@ -526,13 +527,16 @@ def _check_precision(precision):
 
 
 def _training_info(fwd):
-    """Return the forward's info with an average-reference projector for EEG."""
-    info = mne.pick_info(
-        fwd["info"], mne.pick_types(fwd["info"], meg=True, eeg=True, exclude=[])
-    )
-    has_eeg = "eeg" in info.get_channel_types(unique=True)
-    raw = mne.io.RawArray(np.zeros((len(info["chs"]), 1)), info, verbose="error")
-    if has_eeg:
+    """Return the forward's channels as Info, with an average reference for EEG."""
+    picks = mne.pick_types(fwd["info"], meg=True, eeg=True, ref_meg=False, exclude=[])
+    given = mne.pick_info(fwd["info"], picks)  # a forward's Info is not a whole one
+    ch_types = given.get_channel_types()
+    info = mne.create_info(given["ch_names"], 1.0, ch_types)
+    for ch, given_ch in zip(info["chs"], given["chs"], strict=True):
+        ch.update(given_ch)
+    info["dev_head_t"] = given["dev_head_t"]
+    raw = mne.io.RawArray(np.zeros((len(ch_types), 1)), info, verbose="error")
+    if "eeg" in ch_types:
         raw.set_eeg_reference(projection=True, verbose="error")
     return raw.info
 

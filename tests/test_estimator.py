@@ -29,6 +29,7 @@ from mne_deepsif import (
     training,
 )
 from mne_deepsif.estimator import _resample
+from mne_deepsif.leadfield import make_leadfield
 from mne_deepsif.simulation import Library, make_patches
 from mne_deepsif.template import make_template_trans
 
@@ -103,8 +104,27 @@ def brief(params, eeg_fwd, eeg_info, cov):
 
 @pytest.fixture(scope="module")
 def by_sensors(params, eeg_fwd, eeg_info, cov):
-    estimator = DeepSIFEstimator(encoder="sensors", **params)
+    settings = params | dict(n_steps=100, batch_size=32)
+    estimator = DeepSIFEstimator(encoder="sensors", **settings)
     return estimator.fit(eeg_fwd, eeg_info, cov)
+
+
+@pytest.fixture(scope="module")
+def _strong(parcels, eeg_fwd, eeg_info, cov):
+    leadfield = make_leadfield(eeg_info, eeg_fwd, cov, parcels=parcels)
+    seed = parcels.centers[:, 2].argmax()
+    near = np.linalg.norm(parcels.centers - parcels.centers[seed], axis=1) < 0.03
+    sources = np.zeros((parcels.n_parcels, 64))
+    sources[near] = 1e-5 * np.exp(-0.5 * ((np.arange(64) - 30) / 6) ** 2)
+    data = leadfield.vertex_area @ sources
+    stc = mne.SourceEstimate(data, leadfield.vertices, 0, 1 / 250, "fsaverage5")
+    return mne.apply_forward(eeg_fwd, stc, eeg_info)
+
+
+@pytest.fixture
+def strong(_strong):
+    """Sensor data of one patch at the top of the head, without noise, at 250 Hz."""
+    return mne.EvokedArray(_strong.data.copy(), _strong.info, nave=10)
 
 
 @pytest.fixture
@@ -221,7 +241,7 @@ def test_fit_without_info_and_noise_covariance(params, brief, eeg_fwd):
 def test_training_helps(fitted):
     first, best = fitted.history_[0][1], min(loss for _, loss in fitted.history_)
     assert_allclose(first, 1, rtol=1e-5)  # the first estimate is zero
-    assert best < 0.7
+    assert best < 0.8
 
 
 def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
@@ -309,9 +329,9 @@ def test_ctrl_c(params, eeg_fwd, eeg_info, cov, monkeypatch):
     estimator = DeepSIFEstimator(**params | dict(n_steps=10**7))
     with catch_logging("INFO") as log:
         estimator.fit(eeg_fwd, eeg_info, cov)
+        said = log.getvalue()
     assert 3 <= estimator.recipe_["n_steps"] < 10**6
-    assert "Interrupted after" in log.getvalue()
-    assert "keeping the best weights so far" in log.getvalue()
+    assert "Interrupted after" in said and "keeping the best weights so far" in said
 
 
 def test_checkpoint(params, brief, eeg_fwd, eeg_info, cov, tmp_path):
@@ -330,17 +350,17 @@ def test_checkpoint(params, brief, eeg_fwd, eeg_info, cov, tmp_path):
 
 
 @pytest.mark.parametrize("which", ("fitted", "by_sensors"))
-def test_save_and_read(request, which, evoked, eeg_fwd, cov, tmp_path):
+def test_save_and_read(request, which, strong, eeg_fwd, cov, tmp_path):
     """Output, parameters, parcels and history come back; one file, whole."""
     estimator = request.getfixturevalue(which)
     fname = tmp_path / "x-deepsif.safetensors"
     estimator.save(fname)
     assert list(tmp_path.iterdir()) == [fname]
     again = read_deepsif(str(fname))
-    expected = estimator.predict(evoked, eeg_fwd, cov)
+    expected = estimator.predict(strong, eeg_fwd, cov)
     assert expected.data.any()
-    assert_array_equal(again.predict(evoked, eeg_fwd, cov).data, expected.data)
-    by_name = apply_deepsif(evoked, eeg_fwd, cov, estimator=fname)
+    assert_array_equal(again.predict(strong, eeg_fwd, cov).data, expected.data)
+    by_name = apply_deepsif(strong, eeg_fwd, cov, estimator=fname)
     assert_array_equal(by_name.data, expected.data)
     for name in ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_"):
         assert getattr(again, name) == getattr(estimator, name), name
@@ -493,11 +513,12 @@ def test_predict_wrong_input(fitted, by_sensors, evoked, eeg_fwd, tmp_path):
 
 
 @pytest.mark.parametrize("which", ("fitted", "by_sensors"))
-def test_channel_order_does_not_matter(request, which, evoked, eeg_fwd, cov):
+def test_channel_order_does_not_matter(request, which, strong):
     estimator = request.getfixturevalue(which)
-    expected = estimator.predict(evoked)
-    names = np.random.default_rng(0).permutation(evoked.ch_names)
-    stc = estimator.predict(evoked.copy().reorder_channels(list(names)))
+    expected = estimator.predict(strong)
+    assert expected.data.any()
+    names = np.random.default_rng(0).permutation(strong.ch_names)
+    stc = estimator.predict(strong.reorder_channels(list(names)))
     assert_allclose(stc.data, expected.data, atol=1e-3 * np.abs(expected.data).max())
 
 
@@ -529,6 +550,8 @@ def test_sensors_of_one_type_only(params, eeg_info, eeg_fwd):
         meg["dev_head_t"] = mne.transforms.Transform("meg", "head")
         meg["dev_head_t"]["trans"][2, 3] = 0.05
         meg["projs"] = []
+    for ch in meg["chs"]:
+        ch["loc"][:3] *= 1.5  # out of the sphere
     raws = [mne.io.RawArray(np.zeros((len(i["chs"]), 1)), i) for i in (eeg_info, meg)]
     for raw in raws:
         with raw.info._unlock():
@@ -566,11 +589,14 @@ def vars_copy(estimator):
     return copy
 
 
-def bumps(times):
-    """Smooth signals within the network's band, one at the very start."""
+def bumps(duration, n_times):
+    """Smooth signals within the network's band that vanish at both ends."""
+    times = duration * np.arange(n_times) / n_times
     return np.stack(
-        [np.exp(-0.5 * ((times - at) / 0.03) ** 2) for at in (0.0, 0.1, 0.17)]
-        + [np.sin(2 * np.pi * 7 * times)]
+        [
+            *(np.exp(-0.5 * ((times - at * duration) / 0.02) ** 2) for at in (0.4, 0.6)),
+            np.sin(2 * np.pi * 10 * times) * np.sin(np.pi * times / duration) ** 2,
+        ]
     )
 
 
@@ -579,24 +605,17 @@ def bumps(times):
 def test_time_axis_is_kept(brief, sfreq, duration):
     """There and back through resampling, padding and windows: nothing is shifted."""
     n_times = int(round(duration * sfreq))
-    data = bumps(np.arange(n_times) / sfreq)
+    data = bumps(duration, n_times)
     out = identity(brief)._estimate(data, None, sfreq)
-    assert out.shape == data.shape
-    inner = slice(n_times // 20, n_times - n_times // 20)  # resampling rings at edges
-    assert_allclose(out[:, inner], data[:, inner], atol=0.02)
+    assert_allclose(out, data, atol=0.005)
 
 
-@pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75), (2, 7)))
+@pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75)))
 def test_resample_is_exact(sizes):
     """Samples fall where they should: at k / n of the duration."""
     before, after = sizes
-    signal = bumps(0.25 * np.arange(before) / before)
-    expected = bumps(0.25 * np.arange(after) / after)
-    inner = slice(after // 8, after - after // 8)
-    tolerance = 0.01 if before > 2 else 1.0
-    assert_allclose(
-        _resample(signal, after)[:, inner], expected[:, inner], atol=tolerance
-    )
+    signal = bumps(0.3, before)
+    assert_allclose(_resample(signal, after), bumps(0.3, after), atol=0.005)
     assert _resample(signal, before) is signal
 
 
@@ -643,20 +662,24 @@ def test_sampling_rate_does_not_matter(fitted, arrays):
 # --------------------------------------------------------------- amplitudes
 
 
-@pytest.mark.parametrize("encoder", ("fitted", "by_sensors"))
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
 @pytest.mark.parametrize("factor", (1e-6, 3.0, 1e9))
-def test_scale_of_the_data_is_that_of_the_estimate(request, encoder, arrays, factor):
-    estimator = request.getfixturevalue(encoder)
-    data, gain = arrays
-    if encoder == "by_sensors":
-        data, gain = (np.concatenate([x, x[:1]]) for x in arrays)
-    expected = estimator._estimate(data, gain, SFREQ)
+def test_scale_of_the_data_is_that_of_the_estimate(request, which, strong, factor):
+    estimator = request.getfixturevalue(which)
+    expected = estimator.predict(strong).data
     assert expected.any()
-    out = estimator._estimate(factor * data, gain, SFREQ)
-    assert_allclose(out, factor * expected, rtol=1e-4, atol=1e-4 * factor * out.max())
-    # a leadfield in other units
-    out = estimator._estimate(data, factor * gain, SFREQ)
-    assert_allclose(out, expected / factor, rtol=1e-3, atol=1e-3 * np.abs(out).max())
+    strong.data *= factor
+    out = estimator.predict(strong).data / factor
+    assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("factor", (1e-6, 1e9))
+def test_unit_of_the_leadfield(fitted, arrays, factor):
+    """Sources have the data's unit over the leadfield's."""
+    data, gain = arrays
+    expected = fitted._estimate(data, gain, SFREQ)
+    out = factor * fitted._estimate(data, factor * gain, SFREQ)
+    assert_allclose(out, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_amplitude_explains_the_data_best(fitted, arrays):
@@ -670,23 +693,10 @@ def test_amplitude_explains_the_data_best(fitted, arrays):
     assert residuals[1] < 0.9 * np.sum(data**2)
 
 
-def test_a_strong_source_is_explained(fitted, parcels, eeg_fwd, eeg_info, cov):
+def test_a_strong_source_is_explained(fitted, strong, eeg_fwd):
     """MNE's forward of the estimate resembles the data of a simulated patch."""
-    seed = parcels.centers[:, 2].argmax()
-    near = np.linalg.norm(parcels.centers - parcels.centers[seed], axis=1) < 0.03
-    labels = [label for label, inside in zip(parcels.to_labels(), near) if inside]
-    vertices = [
-        np.sort(np.concatenate([x.vertices for x in labels if x.hemi == h] or [[]]))
-        for h in ("lh", "rh")
-    ]
-    vertices = [v[v < 2562].astype(int) for v in vertices]
-    course = 1e-9 * np.exp(-0.5 * ((np.arange(64) - 30) / 6) ** 2)
-    data = np.tile(course, (sum(map(len, vertices)), 1))
-    stc = mne.SourceEstimate(data, vertices, 0, 1 / 250, "fsaverage5")
-    evoked = mne.apply_forward(eeg_fwd, stc, eeg_info, on_missing="ignore")
-    evoked = mne.EvokedArray(evoked.data, eeg_info, nave=1)
-    fit = mne.apply_forward(eeg_fwd, fitted.predict(evoked), eeg_info).data
-    data = evoked.data - evoked.data.mean(0)
+    fit = mne.apply_forward(eeg_fwd, fitted.predict(strong), strong.info).data
+    data = strong.data - strong.data.mean(0)
     fit = fit - fit.mean(0)
     assert np.corrcoef(fit.ravel(), data.ravel())[0, 1] > 0.7
     assert 0.3 < np.linalg.norm(fit) / np.linalg.norm(data) < 1.1
@@ -694,13 +704,13 @@ def test_a_strong_source_is_explained(fitted, parcels, eeg_fwd, eeg_info, cov):
 
 @pytest.mark.parametrize("which", ("fitted", "by_sensors"))
 @pytest.mark.parametrize("value", (0.0, 3e-6))
-def test_data_without_change(request, which, evoked, value):
+def test_data_without_change(request, which, strong, value):
     """Zeros and constants hold no activity: the estimate is zero, not NaN."""
     estimator = request.getfixturevalue(which)
-    expected = np.abs(estimator.predict(evoked).data).max()
+    expected = np.abs(estimator.predict(strong).data).max()
     offsets = np.random.default_rng(0).standard_normal((32, 1))
-    evoked.data[:] = value * offsets
-    out = estimator.predict(evoked).data
+    strong.data[:] = value * offsets
+    out = estimator.predict(strong).data
     assert np.isfinite(out).all()
     assert np.abs(out).max() <= (1e-5 * expected if value else 0)
 
