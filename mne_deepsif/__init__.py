@@ -10,7 +10,7 @@ __version__ = "0.1.0.dev0"
 # Names are resolved when used: importing the package imports neither torch nor numba.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["metrics", "simulation", "stc_metrics"],
+    submodules=["metrics", "patches", "simulation", "stc_metrics"],
     submod_attrs={
         "apply": ["apply_deepsif", "apply_deepsif_epochs", "apply_deepsif_raw"],
         "connectome": [
@@ -21,12 +21,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "estimator": ["DeepSIFEstimator", "read_deepsif"],
         "jansen_rit": ["simulate_jansen_rit"],
         "leadfield": ["Leadfield", "make_leadfield"],
+        "library": ["make_library"],
         "parcels": [
             "Parcels",
             "assign_vertices",
             "make_parcels",
             "make_template_parcels",
         ],
+        "scenario": ["Truth", "simulate_evoked", "simulate_raw"],
         "template": [
             "data_path",
             "make_template_bem",

@@ -367,7 +367,12 @@ class DeepSIFEstimator(BaseEstimator):
         sources = []
         with torch.inference_mode():
             for batch in data.split(_BATCH):
-                estimate = network(encode(batch, kernels)).transpose(1, 2)
+                X = encode(batch, kernels)
+                estimate = network(X)
+                if self.architecture == "compact":
+                    # sources of both signs are alike: the odd part has less error
+                    estimate = (estimate - network(-X)) / 2
+                estimate = estimate.transpose(1, 2)
                 sources.append(_least_squares_scale(batch, estimate, gain) * estimate)
         network.cpu()
         return torch.cat(sources).cpu().numpy() * (scale / unit)
@@ -562,22 +567,14 @@ def _sensors(leadfield, encoder):
 def _resample(data, n_times):
     """Resample (n_rows, n) to (n_rows, n_times); the first samples coincide.
 
-    The padding is a whole number of samples at both rates: that of
-    :func:`mne.filter.resample` is not, which shifts its output by up to half a sample.
+    The data and their mirror image are one period, of a whole number of samples at both
+    rates. The padding of :func:`mne.filter.resample` is not: it shifts its output by up
+    to half a sample.
     """
-    n_data = data.shape[1]
-    if n_data == n_times:
+    if data.shape[1] == n_times:
         return data
-    if n_data == 1:
-        return np.repeat(data, n_times, axis=1)
-    step = n_data // np.gcd(n_data, n_times)
-    n_pad = step * -(-min(n_data, 100) // step)
-    padded = np.pad(
-        np.asarray(data, float), ((0, 0), (n_pad, n_pad)), "reflect", reflect_type="odd"
-    )
-    first = n_pad * n_times // n_data
-    resampled = scipy.signal.resample(padded, n_times + 2 * first, axis=1)
-    return resampled[:, first : first + n_times]
+    period = np.concatenate([data, data[:, ::-1]], axis=1)
+    return scipy.signal.resample(period, 2 * n_times, axis=1)[:, :n_times]
 
 
 def _pad(data, n_times):

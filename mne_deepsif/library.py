@@ -1,33 +1,42 @@
 """Waveforms and background activity from the neural-mass model, cached on disk."""
 
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
 import hashlib
-import inspect
+import json
 import os
+import shutil
 import tempfile
+from dataclasses import asdict, fields
+from pathlib import Path
 
-import mne
 import numpy as np
-from mne.utils import logger
-from scipy.signal import find_peaks
+from mne.utils import _validate_type, logger
 
-from .connectome import make_distance_connectome
-from .jansen_rit import simulate_jansen_rit
-from .simulation import Library, make_patches
+from . import waveforms
+from .connectome import Connectome, make_distance_connectome
+from .jansen_rit import JansenRit, simulate_jansen_rit
+from .parcels import Parcels
+from .patches import HALF_AMPLITUDE, make_patches
 from .template import data_path
+from .waveforms import (
+    HALF_LENGTH,
+    SFREQ,
+    STRETCHES,
+    make_bursts,
+    make_evoked,
+    make_spikes,
+    resample,
+    stretch,
+)
 
-SFREQ = 500.0  # Hz, of the neural masses, as in the papers
-STEP = 0.0005  # s, of their integration
 LIBRARY_VERSION = 1  # raise when the same parameters give other numbers
-
-# Settings under which a seed emits spikes (papers.md): input per ms, noise factor
-SPIKE_GAINS = (3.5, 3.55, 3.6)
-SPIKE_INPUTS = ((0.087, 1.0), (0.08, 1.7), (0.083, 1.5))
-SPIKE_THRESHOLD = 8.0  # mV
-SPIKE_DISTANCE = 0.2  # s
-
-HALF_LENGTH = 0.768  # s on either side of a waveform's peak
-STRETCHES = (0.5, 0.7, 1.0, 1.4, 2.0)  # time scales of the waveforms
-N_SEEDS = 16  # spiking seeds per network, far apart
+N_BACKGROUND = 16  # networks that share the background's duration
+RUNAWAY = 1.5  # mean PSP over that of the median network, above which one is dropped
+# Shares of the waveforms, unless papers_only
+SHARES = {"spikes": 0.5, "stretched": 0.25, "evoked": 0.15, "bursts": 0.1}
+_CONSTANTS = [name for name in vars(waveforms) if name.isupper() and name[0] != "_"]
 
 
 def make_library(
@@ -38,6 +47,7 @@ def make_library(
     n_waveforms=40_000,
     background=300.0,
     papers_only=False,
+    connectome=None,
     random_state=0,
 ):
     """Simulate what training data are made of; the result is cached on disk.
@@ -58,69 +68,211 @@ def make_library(
         Only spikes as they are, as in the papers. Otherwise half of the waveforms are
         spikes stretched in time by a factor of 0.5 to 2, evoked responses and rhythmic
         bursts, which is what lets the network serve other data than spikes.
+    connectome : Connectome | None
+        Coupling of the parcels; None takes
+        :func:`~mne_deepsif.make_distance_connectome` with its defaults.
     random_state : int
         Seed.
 
     Returns
     -------
     library : Library
-        Patches, waveforms and background.
+        Patches, waveforms and background; the arrays are memory-mapped, changes to
+        them stay in memory.
+
+    Notes
+    -----
+    A library is a folder of ``.npy`` files in ``libraries`` of
+    :func:`~mne_deepsif.data_path`, of about
+    ``2 * sfreq * (1.536 * n_waveforms + n_parcels * background)`` bytes. It is written
+    elsewhere and then renamed: a build that was killed, or two at once, do no harm.
     """
-    arguments = inspect.signature(make_library).bind(
-        None, sfreq, n_patches=n_patches, n_waveforms=n_waveforms,
-        background=background, papers_only=papers_only, random_state=random_state,
-    ).arguments  # fmt: skip
-    arguments.pop("parcels")
-    key = hashlib.sha256(repr((LIBRARY_VERSION, sorted(arguments.items()))).encode())
-    key.update(parcels.mapping.tobytes())
-    fname = data_path() / "libraries" / f"library-{key.hexdigest()[:16]}.npz"
-    if not fname.exists():
-        logger.info("Simulating neural masses (kept in %s) ...", fname)
-        _save(fname, _make_library(parcels, **arguments))
-    with np.load(fname) as arrays:
-        library = {name: arrays[name] for name in arrays}
-    library["sfreq"] = float(library["sfreq"])
-    return Library(**library)
+    _validate_type(parcels, Parcels, "parcels")
+    if connectome is None:
+        connectome = make_distance_connectome(parcels.centers, parcels.hemi)
+    _check_connectome(connectome, parcels)
+    parameters = _check_parameters(
+        dict(n_patches=n_patches, n_waveforms=n_waveforms, random_state=random_state),
+        dict(sfreq=sfreq, background=background),
+        papers_only,
+    )
+    key = _make_key(parcels, connectome, parameters)
+    folder = data_path() / "libraries" / f"library-{key}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _check_disk(folder.parent, parcels.n_parcels, parameters)
+        logger.info("Simulating neural masses (kept in %s) ...", folder)
+        library = _make_library(parcels, connectome=connectome, **parameters)
+        _save(folder, library, parameters)
+    return _read(folder, parameters["sfreq"])
 
 
-def _save(fname, library):
-    """Write the file whole or not at all, also with two processes at work."""
-    fname.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(suffix=".npz", dir=fname.parent)
-    os.close(handle)
+# --------------------------------------------------------------- checks
+
+
+def _check_connectome(connectome, parcels):
+    _validate_type(connectome, Connectome, "connectome")
+    if connectome.n_parcels != parcels.n_parcels:
+        raise ValueError(
+            "connectome must have as many parcels as the parcellation, "
+            f"{parcels.n_parcels}, got {connectome.n_parcels}."
+        )
+
+
+def _check_parameters(counts, lengths, papers_only):
+    """Return the parameters as plain int, float and bool."""
+    # a kind of waveform with a share of a tenth needs ten to have one
+    lowest = dict(n_patches=1, n_waveforms=1 if papers_only else 10, random_state=0)
+    for name, value in counts.items():
+        _validate_type(value, "int-like", name)
+        if value < lowest[name]:
+            raise ValueError(f"{name} must be at least {lowest[name]}, got {value}.")
+    for name, value in lengths.items():
+        _validate_type(value, "numeric", name)
+    if not 10 <= lengths["sfreq"] <= 4000:
+        raise ValueError(
+            f"sfreq must be from 10 to 4000 Hz, got {lengths['sfreq']}. The neural "
+            f"masses are sampled at {SFREQ:.0f} Hz."
+        )
+    if not 2 <= lengths["background"] < np.inf:
+        raise ValueError(
+            f"background must be at least 2 s, got {lengths['background']}."
+        )
+    _validate_type(papers_only, bool, "papers_only")
+    return (
+        {name: int(value) for name, value in counts.items()}
+        | {name: float(value) for name, value in lengths.items()}
+        | {"papers_only": bool(papers_only)}
+    )
+
+
+def _check_disk(folder, n_parcels, parameters):
+    """Refuse to start what would not fit: better now than after the simulation."""
+    n_wave_times = 2 * HALF_LENGTH * parameters["sfreq"]
+    needed = 2 * parameters["n_waveforms"] * n_wave_times
+    needed += 2 * n_parcels * parameters["background"] * parameters["sfreq"]
+    needed += 6 * parameters["n_patches"] * min(n_parcels, 60)
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * needed:
+        raise OSError(
+            f"The library needs {1.1e-6 * needed:.0f} MB on disk, but {folder} has "
+            f"{1e-6 * free:.0f} MB left. Make room, or set MNE_DEEPSIF_DATA to another "
+            "folder (mne.set_config), or ask for fewer n_waveforms or a shorter "
+            "background."
+        )
+
+
+# --------------------------------------------------------------- the cache
+
+
+def _make_key(parcels, connectome, parameters):
+    """Hash everything that the numbers depend on."""
+    constants = (
+        *(LIBRARY_VERSION, N_BACKGROUND, RUNAWAY, SHARES, HALF_AMPLITUDE),
+        *(asdict(JansenRit()), *(getattr(waveforms, name) for name in _CONSTANTS)),
+    )
+    key = hashlib.sha256(json.dumps([constants, parameters], sort_keys=True).encode())
+    weights, adjacency = connectome.weights, parcels.adjacency
+    for array in (
+        *(parcels.mapping, parcels.centers, adjacency.indptr, adjacency.indices),
+        *(weights.indptr, weights.indices, weights.data),
+    ):
+        key.update(np.ascontiguousarray(array).tobytes())
+    return key.hexdigest()[:16]
+
+
+def _save(folder, library, parameters):
+    """Write the folder whole or not at all, also with two processes at work."""
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     try:
-        np.savez(part, **library.asdict())
-        os.replace(part, fname)
-    except BaseException:
-        os.unlink(part)
-        raise
+        for name in _array_names():
+            np.save(part / f"{name}.npy", getattr(library, name))
+        text = json.dumps(parameters | {"version": LIBRARY_VERSION}, indent=2)
+        (part / "parameters.json").write_text(text, encoding="utf-8")
+        part.chmod(0o755)
+        os.rename(part, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster: use its work
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _read(folder, sfreq):
+    """Map the arrays; copy-on-write, since torch warns about read-only memory."""
+    from .simulation import Library
+
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _array_names()
+    }
+    return Library(**arrays, sfreq=sfreq)
+
+
+def _array_names():
+    from .simulation import Library
+
+    return [field.name for field in fields(Library) if field.name != "sfreq"]
+
+
+# --------------------------------------------------------------- its parts
 
 
 def _make_library(
-    parcels, sfreq, n_patches, n_waveforms, background, papers_only, random_state
+    parcels,
+    connectome,
+    sfreq,
+    n_patches,
+    n_waveforms,
+    background,
+    papers_only,
+    random_state,
 ):
+    from .simulation import Library
+
     rng = np.random.default_rng([random_state, LIBRARY_VERSION])
-    connectome = make_distance_connectome(parcels.centers, parcels.hemi)
     seeds = rng.permutation(np.arange(n_patches) % parcels.n_parcels)
     patches, decay = make_patches(
         seeds, parcels.adjacency, parcels.centers, rng.integers(2**31)
     )
-    ongoing = make_background(connectome, background, rng.integers(2**31))
+    ongoing = resample(
+        make_background(connectome, background, int(rng.integers(2**31))), sfreq / SFREQ
+    )
     return Library(
         patches=patches,
         decay=decay,
         waveforms=_make_waveforms(connectome, n_waveforms, sfreq, papers_only, rng),
-        background=_resample(ongoing, sfreq / SFREQ).astype(np.float16),
+        background=ongoing.astype(np.float16),
         sfreq=sfreq,
     )
 
 
 def make_background(connectome, duration, seed):
-    """Simulate ongoing activity: (n_parcels, n_times) at 500 Hz, zero mean, SD 1."""
-    n_networks = 16
-    psp = simulate_jansen_rit(
-        duration / n_networks, connectome, n_networks=n_networks, random_state=seed
-    )
+    """Simulate ongoing activity: (n_parcels, n_times) at 500 Hz, zero mean, SD 1.
+
+    Networks that run away (under some connectomes a few end in a state in which a
+    third of the parcels spike) are replaced.
+    """
+    kept, n_missing, limit = [], N_BACKGROUND, None
+    for attempt in range(10):
+        psp = simulate_jansen_rit(
+            duration / N_BACKGROUND,
+            connectome,
+            n_networks=n_missing,
+            random_state=seed + attempt,
+        )
+        level = psp.mean((1, 2))
+        limit = RUNAWAY * np.median(level) if limit is None else limit
+        kept.append(psp if (level <= limit).all() else psp[level <= limit])
+        n_missing -= len(kept[-1])
+        if not n_missing:
+            break
+        logger.info("Replacing %d networks that ran away.", n_missing)
+    else:
+        raise RuntimeError(
+            "The background activity runs away again and again under this connectome. "
+            "Lower its weights."
+        )
+    psp = kept[0] if len(kept) == 1 else np.concatenate(kept)
     psp -= psp.mean(-1, keepdims=True)
     psp /= psp.std()
     return np.concatenate(list(psp), axis=1)
@@ -130,9 +282,9 @@ def _make_waveforms(connectome, n_waveforms, sfreq, papers_only, rng):
     """Return (n_waveforms, n_times) in half precision."""
     if papers_only:
         spikes = make_spikes(connectome, n_waveforms, rng)
-        return _stretch(spikes, 1.0, sfreq).astype(np.float16)
-    shares = {"spikes": 0.5, "stretched": 0.25, "evoked": 0.15, "bursts": 0.1}
-    numbers = {name: int(share * n_waveforms) for name, share in shares.items()}
+        return stretch(spikes, 1.0, sfreq).astype(np.float16)
+    numbers = {name: int(share * n_waveforms) for name, share in SHARES.items()}
+    numbers["spikes"] += n_waveforms - sum(numbers.values())  # rounding
     spikes = make_spikes(connectome, numbers["spikes"], rng)
     other = [
         spikes[rng.integers(len(spikes), size=numbers["stretched"])],
@@ -141,143 +293,6 @@ def _make_waveforms(connectome, n_waveforms, sfreq, papers_only, rng):
     ]
     groups = np.array_split(rng.permutation(np.concatenate(other)), len(STRETCHES))
     pairs = zip(groups, STRETCHES, strict=True)
-    stretched = [_stretch(group, factor, sfreq) for group, factor in pairs]
-    waveforms = np.concatenate([_stretch(spikes, 1.0, sfreq), *stretched])
+    stretched = [stretch(group, factor, sfreq) for group, factor in pairs]
+    waveforms = np.concatenate([stretch(spikes, 1.0, sfreq), *stretched])
     return rng.permutation(waveforms).astype(np.float16)
-
-
-def make_spikes(connectome, n_waveforms, rng):
-    """Simulate spikes: (n_waveforms, n_times) at 500 Hz, the peak, of 1, amid.
-
-    Seeds far apart share a network, since the neighbours of a seed hardly change its
-    spikes. The baseline (the window's median) is taken off.
-    """
-    windows, n_found = [], 0
-    while n_found < n_waveforms:
-        seeds, A = _draw_seeds(connectome, 32, rng)
-        setting = rng.integers(len(SPIKE_INPUTS), size=32)
-        inputs = np.array(SPIKE_INPUTS)[setting]
-        psp = simulate_jansen_rit(
-            60.0,
-            connectome,
-            n_networks=32,
-            A=A,
-            mu=inputs[:, 0],
-            noise_std=inputs[:, 1],
-            picks=seeds,
-            random_state=int(rng.integers(2**31)),
-        )
-        windows += [_spike_windows(trace) for trace in psp.reshape(-1, psp.shape[-1])]
-        n_found = sum(map(len, windows))
-    return rng.permutation(np.concatenate(windows))[:n_waveforms]
-
-
-def _draw_seeds(connectome, n_networks, rng):
-    """Return seeds (n_networks, N_SEEDS) and gains A (n_networks, n_parcels)."""
-    n_parcels = connectome.weights.shape[0]
-    A = np.full((n_networks, n_parcels), 3.25)
-    seeds = np.empty((n_networks, N_SEEDS), int)
-    for network in range(n_networks):
-        seeds[network] = rng.choice(n_parcels, N_SEEDS, replace=False)
-        A[network, seeds[network]] = rng.choice(SPIKE_GAINS, N_SEEDS)
-    return seeds, A
-
-
-def find_spikes(trace, sfreq=SFREQ):
-    """Return the samples of spikes: maxima above 8 mV at least 0.2 s apart."""
-    distance = int(round(SPIKE_DISTANCE * sfreq))
-    return find_peaks(trace, height=SPIKE_THRESHOLD, distance=distance)[0]
-
-
-def _spike_windows(trace):
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
-    peaks = find_spikes(trace)
-    peaks = peaks[(peaks >= half) & (peaks < len(trace) - half)]
-    windows = trace[peaks[:, None] + np.arange(-half, half)].astype(np.float32)
-    windows -= np.median(windows, axis=1, keepdims=True)
-    return windows / windows[:, half, None]
-
-
-def make_evoked(n_waveforms, rng):
-    """Simulate evoked responses of single neural masses to pulses of input."""
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
-    n_times = 2 * half
-    windows = []
-    while sum(map(len, windows)) < n_waveforms:
-        n_networks = 256
-        stimulus = _pulses(n_networks, n_times / SFREQ, rng)
-        psp = simulate_jansen_rit(
-            n_times / SFREQ,
-            n_networks=n_networks,
-            n_parcels=1,
-            mu=rng.uniform(0.03, 0.09, n_networks),
-            noise_std=rng.uniform(0, 0.5, n_networks),
-            stimulus=stimulus,
-            random_state=int(rng.integers(2**31)),
-        )
-        windows.append(_centre_peaks(psp[:, 0]))
-    return np.concatenate(windows)[:n_waveforms]
-
-
-def _pulses(n_networks, duration, rng):
-    """Return input pulses (per ms), one value per step, about the middle."""
-    times = np.arange(0, duration, STEP)
-    onset = duration / 2 + rng.uniform(-0.02, 0.02, (n_networks, 1))
-    width = rng.uniform(0.005, 0.06, (n_networks, 1))
-    size = rng.uniform(0.1, 0.6, (n_networks, 1))
-    return size * np.exp(-0.5 * ((times - onset) / width) ** 2)
-
-
-def _centre_peaks(traces):
-    """Shift each trace so that its largest deviation, made 1, lies in the middle."""
-    n_times = traces.shape[1]
-    traces = traces - np.median(traces, axis=1, keepdims=True)
-    middle = slice(n_times // 4, 3 * n_times // 4)
-    peaks = np.abs(traces[:, middle]).argmax(1) + n_times // 4
-    times = (np.arange(n_times) + peaks[:, None] - n_times // 2) % n_times
-    rows = np.arange(len(traces))
-    size = traces[rows, peaks][:, None]
-    good = np.abs(size[:, 0]) > 0
-    return (np.take_along_axis(traces, times, 1)[good] / size[good]).astype(np.float32)
-
-
-def make_bursts(n_waveforms, rng):
-    """Cut bursts from the rhythm of single neural masses, tapered to 0.2 to 1 s."""
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
-    psp = simulate_jansen_rit(
-        60.0,
-        n_networks=64,
-        n_parcels=1,
-        mu=rng.uniform(0.1, 0.3, 64),
-        random_state=int(rng.integers(2**31)),
-    )[:, 0]
-    rows = rng.integers(len(psp), size=n_waveforms)
-    starts = rng.integers(psp.shape[1] - 2 * half, size=n_waveforms)
-    windows = psp[rows[:, None], starts[:, None] + np.arange(2 * half)]
-    windows = windows - np.median(windows, axis=1, keepdims=True)
-    times = (np.arange(2 * half) - half) / SFREQ
-    width = rng.uniform(0.05, 0.25, (n_waveforms, 1))
-    return _centre_peaks(windows * np.exp(-0.5 * (times / width) ** 2))
-
-
-def _stretch(windows, factor, sfreq):
-    """Slow windows at 500 Hz down by a factor, cut and resample them to ``sfreq``."""
-    half = int(round(HALF_LENGTH / factor * SFREQ))
-    middle = windows.shape[1] // 2
-    windows = windows[:, middle - half : middle + half]
-    n_times = 2 * int(round(HALF_LENGTH * sfreq))
-    windows = _resample(windows, n_times / windows.shape[1])
-    return windows / np.abs(windows).max(1, keepdims=True)
-
-
-def _resample(data, ratio):
-    if ratio == 1:
-        return data
-    n_times = int(round(data.shape[1] * ratio))
-    out = np.empty((len(data), n_times), np.float32)
-    for start in range(0, len(data), 1000):
-        rows = slice(start, start + 1000)
-        out[rows] = mne.filter.resample(
-            data[rows].astype(float), up=n_times, down=data.shape[1], verbose="error"
-        )
-    return out

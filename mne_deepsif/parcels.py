@@ -63,7 +63,13 @@ class Parcels:
         return hemi
 
     def by_hemi(self):
-        """Return the mapping as a list of two arrays (lh, rh)."""
+        """Cut the mapping into hemispheres.
+
+        Returns
+        -------
+        mappings : list of two array of shape (n_vertices,)
+            Parcel of each vertex, lh and rh.
+        """
         return np.split(self.mapping, [self.n_vertices_lh])
 
     def to_labels(self):

@@ -1,12 +1,12 @@
-"""Simulated training data: patches, superposition, sensor noise (NumPy and torch)."""
+"""Simulated training data: superposition and sensor noise (NumPy and torch)."""
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
-# Distance at which the activity of a patch has fallen to one half (m), from the papers.
-HALF_AMPLITUDE = (0.04, 0.06)
+from .patches import LAG, make_patches, patch_areas  # noqa: F401 (found here, too)
+
 # Patch over background and sensor noise (dB), training ranges of the papers.
 BACKGROUND_SNR = (10.0, 20.0)
 SENSOR_SNR = (5.0, 20.0)
@@ -66,105 +66,6 @@ class Library:
         return asdict(self)
 
 
-def make_patches(seeds, adjacency, centers, random_state=None):
-    """Grow source patches around seed parcels, as the papers do.
-
-    A patch is its seed, the seed's neighbours, and, in one of two modes with equal
-    probability, some parcels of the second or of the second and third layer. Each
-    candidate is kept with a probability that rises with the absolute cosine between
-    its direction and a random growth direction. Then holes are filled and parcels
-    that hang on a single neighbour are dropped.
-
-    Parameters
-    ----------
-    seeds : array of int, shape (n_patches,)
-        Seed parcels.
-    adjacency : sparse array of shape (n_parcels, n_parcels)
-        Which parcels touch.
-    centers : array of shape (n_parcels, 3)
-        Centres of the parcels (m).
-    random_state : int | None
-        Seed of the random choices.
-
-    Returns
-    -------
-    patches : array of int, shape (n_patches, max_size)
-        Parcels of each patch, the seed first, padded with -1.
-    decay : array of shape (n_patches, max_size)
-        ``exp(-d² / 2 s²)`` with the distance ``d`` to the seed's centre and half
-        amplitude at 40 to 60 mm (random per patch); 0 where padded.
-    """
-    rng = np.random.default_rng(random_state)
-    seeds = np.asarray(seeds)
-    masks = [
-        _grow_patches(chunk, adjacency, centers, rng)
-        for chunk in np.array_split(seeds, max(1, len(seeds) // 2000))
-    ]
-    return _list_patches(np.concatenate(masks), seeds, centers, rng)
-
-
-def _grow_patches(seeds, adjacency, centers, rng):
-    """Return masks of shape (n_patches, n_parcels)."""
-    adjacency = adjacency.astype(np.float32)
-    degree = np.asarray(adjacency.sum(1)).ravel()
-    seed_mask = np.zeros((len(seeds), len(centers)), bool)
-    seed_mask[np.arange(len(seeds)), seeds] = True
-
-    def touching(mask):
-        return mask.astype(np.float32) @ adjacency  # number of neighbours in the mask
-
-    first = touching(seed_mask) > 0
-    cosine = _growth_cosine(seeds, first, centers, rng)
-    deep = rng.random(len(seeds)) < 0.5
-    inner = seed_mask | first
-    second = (touching(first) > 0) & ~inner
-    second &= _keep(cosine, second, np.where(deep, 0.1, 0.0), rng)
-    third = (touching(second) > 0) & ~inner & ~second & deep[:, None]
-    third &= _keep(cosine, third, np.full(len(seeds), -0.15), rng)
-    mask = inner | second | third
-    mask |= touching(mask) > np.maximum(degree - 1.5, 0.5)  # at most one gap around
-    mask &= (touching(mask) > 1.5) | seed_mask
-    return mask
-
-
-def _growth_cosine(seeds, first, centers, rng):
-    """Return |cos| between each parcel's direction and a random growth direction."""
-    lone = ~first.any(1)
-    chosen = np.where(first, rng.random(first.shape), -1).argmax(1)
-    chosen[lone] = seeds[lone]
-
-    def direction(points):
-        vectors = points - centers[seeds].reshape(-1, *[1] * (points.ndim - 2), 3)
-        norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        return vectors / np.where(norm > 0, norm, 1)
-
-    growth = direction(centers[chosen])
-    return np.abs(np.einsum("npk,nk->np", direction(centers[None]), growth))
-
-
-def _keep(cosine, candidates, bias, rng):
-    """Draw which candidates stay; the cosine is stretched to [0, 1] per patch."""
-    low = np.where(candidates, cosine, np.inf).min(1, keepdims=True)
-    high = np.where(candidates, cosine, -np.inf).max(1, keepdims=True)
-    span = np.where(high > low, high - low, 1)
-    return rng.random(cosine.shape) < (cosine - low) / span + bias[:, None]
-
-
-def _list_patches(masks, seeds, centers, rng):
-    """Turn masks into padded lists with the seed first, and their decay."""
-    sizes = masks.sum(1)
-    patches = np.full((len(masks), sizes.max()), -1, np.int16)
-    rank = masks.astype(np.int8)
-    rank[np.arange(len(seeds)), seeds] = 2
-    order = np.argsort(-rank, axis=1, kind="stable")[:, : sizes.max()]
-    filled = np.arange(sizes.max()) < sizes[:, None]
-    patches[filled] = order[filled]
-    distance = np.linalg.norm(centers[order] - centers[seeds][:, None], axis=-1)
-    width = 0.8493 * rng.uniform(*HALF_AMPLITUDE, (len(masks), 1))  # half at 1.1774 s
-    decay = np.where(filled, np.exp(-(distance**2) / (2 * width**2)), 0)
-    return patches, decay.astype(np.float32)
-
-
 def noise_std(data, snr, definition="authors"):
     """Compute the standard deviation of the white sensor noise.
 
@@ -204,6 +105,18 @@ def _check_length(library, n_times):
         )
 
 
+def _check_correlated(correlated, lag):
+    if not 0 <= correlated <= 1:
+        raise ValueError(
+            f"correlated must be a probability, from 0 to 1, got {correlated}."
+        )
+    if not 0 <= lag[0] <= lag[1] < np.inf:
+        raise ValueError(
+            "lag must be the shortest and the longest lag in s, not negative, got "
+            f"{lag}."
+        )
+
+
 class Simulator:
     """Draws batches of sensor data and sources from a library.
 
@@ -228,6 +141,12 @@ class Simulator:
         window; negative keeps it inside.
     flip : bool
         Give each source a random sign.
+    correlated : float
+        Probability that all sources of a sample share the waveform of the first, as
+        when activity spreads.
+    lag : tuple of float
+        How long after the first one the peaks of such sources come (s), drawn
+        uniformly per source.
     seed : int
         Seed of the random choices.
     device : str
@@ -245,13 +164,17 @@ class Simulator:
         noise=None,
         margin=0.1,
         flip=True,
+        correlated=0.0,
+        lag=LAG,
         seed=0,
         device="cpu",
     ):
         _check_length(library, n_times)
+        _check_correlated(correlated, lag)
         self.n_times = n_times
         self.background_snr, self.sensor_snr = background_snr, sensor_snr
         self.noise, self.margin, self.flip = noise, margin, flip
+        self.correlated, self.lag = correlated, lag
         self.device = device
         self.generator = torch.Generator(device).manual_seed(seed)
         counts = torch.tensor(list(n_sources), device=device)
@@ -264,6 +187,7 @@ class Simulator:
         background = np.ascontiguousarray(library.background.T)
         self.background = torch.as_tensor(background, device=device)
         self.n_parcels = len(library.background)
+        self._duration = n_times / library.sfreq
         self._half = int(round(0.1 * library.sfreq))
 
     def _uniform(self, low, high, *shape):
@@ -312,6 +236,8 @@ class Simulator:
         which = self._integers(len(self.waveforms), n_batch, n_max)
         length = self.waveforms.shape[1]
         peak = self._uniform(-self.margin, 1 + self.margin, n_batch, n_max)
+        if self.correlated > 0:
+            which, peak = self._correlate(which, peak)
         start = length // 2 - (peak * self.n_times).long()
         start = start.clamp(0, length - self.n_times)
         times = start[..., None] + torch.arange(self.n_times, device=self.device)
@@ -321,6 +247,16 @@ class Simulator:
         if self.flip:
             waves = waves * (2.0 * self._integers(2, n_batch, n_max) - 1)[..., None]
         return waves, peak_power
+
+    def _correlate(self, which, peak):
+        """Give some samples one waveform, the later sources behind the first."""
+        shared = self._uniform(0.0, 1.0, len(which), 1) < self.correlated
+        lag = self._uniform(*self.lag, *which.shape) / self._duration
+        lag[:, 0] = 0
+        return (
+            torch.where(shared, which[:, :1], which),
+            torch.where(shared, peak[:, :1] + lag, peak),
+        )
 
     def _draw_background(self, n_batch):
         start = self._integers(len(self.background) - self.n_times + 1, n_batch)

@@ -142,6 +142,8 @@ class _Batches:
                 data = self.whiteners[index] @ data
             X.append(encode(data, self.kernels[index]))
             Y.append(sources.transpose(1, 2))
+        if len(which) == 1:
+            return X[0], Y[0]
         return torch.cat(X), torch.cat(Y)
 
 

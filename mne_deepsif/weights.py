@@ -50,6 +50,9 @@ def _download(name, entry):
 
     from .template import data_path
 
+    fname = data_path() / "weights" / entry["file"]
+    if fname.is_file() and _sha256(fname) == entry["sha256"]:
+        return fname
     base = os.environ.get("MNE_DEEPSIF_URL") or mne.get_config("MNE_DEEPSIF_URL")
     if not base:
         raise RuntimeError(
@@ -59,22 +62,26 @@ def _download(name, entry):
         )
     url = f"{base.rstrip('/')}/{entry['file']}"
     try:
-        fname = pooch.retrieve(
+        pooch.retrieve(
             url,
             f"sha256:{entry['sha256']}",
-            fname=entry["file"],
-            path=data_path() / "weights",
+            fname=fname.name,
+            path=fname.parent,
         )
     except Exception as error:
         raise RuntimeError(
             f"The weights {name!r} could not be fetched from {url} ({error}); check "
             "the connection and MNE_DEEPSIF_URL, or use estimator='generic'."
         ) from error
-    return Path(fname)
+    return fname
+
+
+def _sha256(fname):
+    return hashlib.sha256(fname.read_bytes()).hexdigest()
 
 
 def _check_hash(fname, sha256):
-    found = hashlib.sha256(fname.read_bytes()).hexdigest()
+    found = _sha256(fname)
     if found != sha256:
         raise RuntimeError(
             f"The weights file {fname} is damaged (SHA-256 {found}, not {sha256});"

@@ -71,7 +71,7 @@ def _small_training(parcels):
 
 @pytest.fixture(scope="module")
 def params(parcels):
-    """What an estimator needs to train for a moment."""
+    """Give what an estimator needs to train for a moment."""
     return dict(
         weights=None,
         parcels=parcels,
@@ -91,14 +91,14 @@ def cov(eeg_info):
 
 @pytest.fixture(scope="module")
 def fitted(params, eeg_fwd, eeg_info, cov):
-    """An estimator trained long enough to find strong sources."""
+    """Train an estimator long enough to find strong sources."""
     estimator = DeepSIFEstimator(**params | dict(n_steps=250, batch_size=32))
     return estimator.fit(eeg_fwd, eeg_info, cov)
 
 
 @pytest.fixture(scope="module")
 def brief(params, eeg_fwd, eeg_info, cov):
-    """An estimator of a few updates: its output is not zero, and that is all."""
+    """Train for a few updates: the output is not zero, and that is all."""
     return DeepSIFEstimator(**params).fit(eeg_fwd, eeg_info, cov)
 
 
@@ -118,13 +118,13 @@ def _strong(parcels, eeg_fwd, eeg_info, cov):
     sources[near] = 1e-5 * np.exp(-0.5 * ((np.arange(64) - 30) / 6) ** 2)
     data = leadfield.vertex_area @ sources
     stc = mne.SourceEstimate(data, leadfield.vertices, 0, 1 / 250, "fsaverage5")
-    return mne.apply_forward(eeg_fwd, stc, eeg_info)
+    return mne.apply_forward(eeg_fwd, stc, eeg_info).data
 
 
 @pytest.fixture
-def strong(_strong):
+def strong(_strong, eeg_info):
     """Sensor data of one patch at the top of the head, without noise, at 250 Hz."""
-    return mne.EvokedArray(_strong.data.copy(), _strong.info, nave=10)
+    return mne.EvokedArray(_strong.copy(), eeg_info, nave=10)
 
 
 @pytest.fixture
@@ -171,7 +171,8 @@ def test_init_only_stores(params):
 def test_clone(brief):
     copy = clone(brief)
     before, after = (x.get_params() for x in (brief, copy))
-    assert before.pop("parcels").mapping is not None and after.pop("parcels") is not None
+    one, two = (x.pop("parcels") for x in (before, after))
+    assert_array_equal(one.mapping, two.mapping)
     assert before == after
     with pytest.raises(NotFittedError):
         copy.predict(None)
@@ -225,10 +226,9 @@ def test_same_seed_same_result_and_refit_forgets(params, brief, eeg_fwd, eeg_inf
 
 
 def test_fit_leaves_global_generators_alone(params, eeg_fwd, eeg_info, cov):
-    np.random.seed(0)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     DeepSIFEstimator(**params | dict(n_steps=1)).fit(eeg_fwd, eeg_info, cov)
-    assert_array_equal(np.random.get_state()[1], before)
+    assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 def test_fit_without_info_and_noise_covariance(params, brief, eeg_fwd):
@@ -592,9 +592,10 @@ def vars_copy(estimator):
 def bumps(duration, n_times):
     """Smooth signals within the network's band that vanish at both ends."""
     times = duration * np.arange(n_times) / n_times
-    return np.stack(
+    middles = np.array([[0.4], [0.6]]) * duration
+    return np.vstack(
         [
-            *(np.exp(-0.5 * ((times - at * duration) / 0.02) ** 2) for at in (0.4, 0.6)),
+            np.exp(-0.5 * ((times - middles) / 0.02) ** 2),
             np.sin(2 * np.pi * 10 * times) * np.sin(np.pi * times / duration) ** 2,
         ]
     )
@@ -607,7 +608,7 @@ def test_time_axis_is_kept(brief, sfreq, duration):
     n_times = int(round(duration * sfreq))
     data = bumps(duration, n_times)
     out = identity(brief)._estimate(data, None, sfreq)
-    assert_allclose(out, data, atol=0.005)
+    assert_allclose(out, data, atol=0.01)
 
 
 @pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75)))

@@ -3,14 +3,20 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif import library as module
-from mne_deepsif import make_template_parcels
-from mne_deepsif.library import find_spikes, make_library
+from mne_deepsif import make_template_parcels, waveforms
+from mne_deepsif.library import make_library
 from mne_deepsif.simulation import Library
+from mne_deepsif.waveforms import find_spikes
 
 SMALL = dict(n_patches=120, n_waveforms=200, background=16.0)
 
@@ -118,7 +124,7 @@ def test_bursts_are_rhythmic():
 def test_stretch(factor, sfreq):
     """A bump gets as many times wider as asked for, its peak stays in the middle."""
     times = (np.arange(1536) - 768) / 500
-    out = module._stretch(np.exp(-0.5 * (times / 0.03) ** 2)[None], factor, sfreq)[0]
+    out = module.stretch(np.exp(-0.5 * (times / 0.03) ** 2)[None], factor, sfreq)[0]
     assert len(out) == round(2 * 0.768 * sfreq)
     times = (np.arange(len(out)) - len(out) // 2) / sfreq
     middle = np.average(times, weights=out)
@@ -203,16 +209,194 @@ def test_other_parcels_and_versions_make_another_file(
 
 
 def test_a_killed_build_leaves_nothing(coarse, cache, cheap, monkeypatch):
-    """Half a file is never left, and the next call builds anew."""
+    """Half a folder is never left, and the next call builds anew."""
 
-    def killed(fname, **arrays):
+    def killed(fname, array):
         with open(fname, "wb") as file:
             file.write(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(np, "savez", killed)
+        patch.setattr(np, "save", killed)
         make_library(coarse)
     assert list(cache.iterdir()) == []
     make_library(coarse)
     assert len(cheap) == 2
+
+
+def test_arrays_are_memory_mapped(coarse, cache, cheap):
+    """Changes stay in memory, and torch takes the arrays without a warning."""
+    library = make_library(coarse)
+    for name in ("patches", "decay", "waveforms", "background"):
+        array = getattr(library, name)
+        assert isinstance(array, np.memmap) and array.flags.writeable
+    before = library.background.copy()
+    torch.as_tensor(library.background)[:] = 5
+    assert_array_equal(library.background, 5)
+    assert_array_equal(make_library(coarse).background, before)
+
+
+def test_numbers_of_any_type_name_the_same_library(coarse, cache, cheap):
+    make_library(coarse, 250, n_waveforms=np.int64(500), background=30)
+    make_library(coarse, 250.0, n_waveforms=500, background=np.float32(30))
+    assert len(cheap) == len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ("SPIKE_GAINS", "SPIKE_INPUTS", "HALF_LENGTH"))
+def test_other_constants_make_another_library(coarse, cache, cheap, monkeypatch, name):
+    make_library(coarse)
+    monkeypatch.setattr(waveforms, name, 2 * getattr(waveforms, name))
+    make_library(coarse)
+    assert len(cheap) == 2
+
+
+def test_other_connectomes_make_another_library(coarse, cache, cheap):
+    make_library(coarse)
+    same = module.make_distance_connectome(coarse.centers, coarse.hemi)
+    make_library(coarse, connectome=same)
+    other = module.make_distance_connectome(coarse.centers, coarse.hemi, strength=9.0)
+    make_library(coarse, connectome=other)
+    assert len(cheap) == 2
+
+
+def test_two_builds_at_once(coarse, cache, cheap, monkeypatch):
+    """The first to finish wins, the other uses its library and leaves nothing."""
+    make = module._make_library
+
+    def slow(*args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_make_library", make)
+            make_library(coarse)  # another process, done first
+        return make(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_make_library", slow)
+        first = make_library(coarse)
+    assert len(cheap) == 2 and len(list(cache.iterdir())) == 1
+    assert_array_equal(make_library(coarse).decay, first.decay)
+
+
+def test_many_processes_at_once(cache):
+    """Real processes build the same small library; all read the same numbers."""
+    code = (
+        "import mne, numpy as np\n"
+        "mne.set_log_level('ERROR')\n"
+        "from mne_deepsif import make_library, make_template_parcels\n"
+        "kw = dict(n_patches=20, n_waveforms=10, background=2.0, papers_only=True)\n"
+        "library = make_library(make_template_parcels(40), **kw)\n"
+        "print(float(library.background.astype(float).std()))"
+    )
+    command = [sys.executable, "-c", code]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    outs = [job.communicate()[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert outs[0] == outs[1] and 0.9 < float(outs[0]) < 1.1
+    (folder,) = cache.iterdir()
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_not_enough_disk(coarse, cache, cheap, monkeypatch):
+    """Said before the simulation, with what is needed and what to do."""
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10e6)
+    )
+    with pytest.raises(OSError, match=r"needs 2\d MB on disk.*has 10 MB.*n_waveforms"):
+        make_library(coarse)
+    assert not cheap and list(cache.iterdir()) == []
+    make_library(coarse, n_waveforms=1000)
+
+
+# --------------------------------------------------------------- runaway networks
+
+
+def test_runaway_networks_are_replaced(coarse, monkeypatch):
+    """A network far above the others is simulated anew, the others are kept."""
+    calls = []
+
+    def fake(duration, connectome, *, n_networks, random_state):
+        calls.append(n_networks)
+        rng = np.random.default_rng(random_state)
+        psp = 1.3 + 0.1 * rng.standard_normal((n_networks, 5, 100)).astype("f4")
+        if len(calls) == 1:
+            psp[[3, 8]] *= 1.6
+        return psp
+
+    monkeypatch.setattr(module, "simulate_jansen_rit", fake)
+    background = module.make_background(None, 16.0, 0)
+    assert calls == [16, 2]
+    assert background.shape == (5, 1600)
+    assert_allclose(background.std(), 1, rtol=1e-5)
+    spread = background.reshape(5, 16, 100).std((0, 2))
+    assert spread.max() < 1.2
+
+
+def test_background_that_always_runs_away(monkeypatch):
+    def fake(duration, connectome, *, n_networks, random_state):
+        return np.repeat([1.0, 9.0], [9, 7])[:n_networks, None, None] * np.ones((5, 9))
+
+    def later(*args, n_networks, **kwargs):
+        if n_networks < 16:
+            return np.full((n_networks, 5, 9), 9.0)
+        return fake(*args, n_networks=n_networks, **kwargs)
+
+    monkeypatch.setattr(module, "simulate_jansen_rit", later)
+    with pytest.raises(RuntimeError, match="runs away again and again"):
+        module.make_background(None, 16.0, 0)
+
+
+# --------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    (
+        (dict(n_waveforms=0), "n_waveforms must be at least 10, got 0"),
+        (dict(n_waveforms=9), "n_waveforms must be at least 10, got 9"),
+        (dict(n_waveforms=-5, papers_only=True), "n_waveforms must be at least 1"),
+        (dict(n_patches=0), "n_patches must be at least 1"),
+        (dict(random_state=-1), "random_state must be at least 0"),
+        (dict(sfreq=0.0), "sfreq must be from 10 to 4000 Hz, got 0"),
+        (dict(sfreq=np.nan), "sfreq must be from 10 to 4000 Hz, got nan"),
+        (dict(background=-1.0), "background must be at least 2 s"),
+        (dict(background=np.nan), "background must be at least 2 s, got nan"),
+        (dict(background=np.inf), "background must be at least 2 s, got inf"),
+    ),
+)
+def test_bad_numbers(coarse, cache, cheap, bad, match):
+    with pytest.raises(ValueError, match=match):
+        make_library(coarse, **bad)
+    assert not cheap and not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    (
+        dict(n_waveforms=10.5),
+        dict(n_patches=np.nan),
+        dict(random_state=None),
+        dict(sfreq="125"),
+        dict(papers_only="yes"),
+        dict(connectome="tvb"),
+    ),
+    ids=lambda bad: next(iter(bad)),
+)
+def test_bad_types(coarse, cache, cheap, bad):
+    with pytest.raises(TypeError, match=f"{next(iter(bad))} must be"):
+        make_library(coarse, **bad)
+
+
+def test_connectome_of_the_wrong_size(coarse, cache, cheap):
+    connectome = module.make_distance_connectome(coarse.centers[:30], coarse.hemi[:30])
+    with pytest.raises(ValueError, match="as many parcels as .* 40, got 30"):
+        make_library(coarse, connectome=connectome)
+    with pytest.raises(TypeError, match="parcels must be"):
+        make_library(coarse.centers)
+
+
+def test_the_smallest_library(cache):
+    """Ten waveforms, one of them a burst, of 12 parcels."""
+    small = make_library(
+        make_template_parcels(12), n_patches=3, n_waveforms=10, background=2.0
+    )
+    assert small.waveforms.shape == (10, 192) and small.patches.shape[0] == 3
+    assert np.isfinite(small.waveforms).all() and np.isfinite(small.background).all()

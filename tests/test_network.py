@@ -75,7 +75,7 @@ def test_kernels_lie_one_below_the_other(gain):
 
 
 def test_kernels_do_not_depend_on_the_unit(gain):
-    """sLORETA's values have no unit of the sources."""
+    """The values of sLORETA do not have the unit of sources."""
     expected = backprojection_kernels(gain)
     assert_allclose(1e6 * backprojection_kernels(1e6 * gain), expected)
 
@@ -259,7 +259,7 @@ def test_make_network_is_seeded(architecture):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     one, two, other = (
-        make_network(architecture, 6, 5, 8, seed=seed).state_dict() for seed in (4, 4, 5)
+        make_network(architecture, 6, 5, 8, seed).state_dict() for seed in (4, 4, 5)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(one[name], two[name]) for name in one)

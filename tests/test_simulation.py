@@ -9,7 +9,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from mne_deepsif.simulation import Library, Simulator, _keep, make_patches, noise_std
+from mne_deepsif.patches import _keep, make_patches
+from mne_deepsif.simulation import Library, Simulator, noise_std
 
 N_PARCELS, N_CHANNELS, SFREQ = 30, 12, 125.0
 
@@ -32,7 +33,7 @@ def library():
 
 @pytest.fixture(scope="module")
 def gain():
-    """A leadfield whose channels differ in size by a factor of up to 30."""
+    """Make a leadfield whose channels differ in size by a factor of up to 30."""
     rng = np.random.default_rng(1)
     size = np.geomspace(1, 30, N_CHANNELS)[:, None]
     return torch.tensor(rng.standard_normal((N_CHANNELS, N_PARCELS)) * size).float()
@@ -292,7 +293,8 @@ def test_sources_that_no_sensor_sees_are_left_out(library, gain):
 
 def test_number_of_sources(library):
     simulator = Simulator(library, 64, n_sources={0: 0.1, 1: 0.6, 3: 0.3})
-    chosen = simulator.draw(4000)[3]
+    weights, _, _, chosen, _ = simulator.draw(4000)
+    assert torch.equal(weights.any(2), chosen >= 0)  # absent sources have no profile
     counts = np.bincount((chosen >= 0).sum(1), minlength=4) / 4000
     assert_allclose(counts, [0.1, 0.6, 0, 0.3], atol=0.03)
 
@@ -366,3 +368,92 @@ def test_split_shares_nothing():
         assert_array_equal(part.decay, part.patches)
     assert_array_equal(library.split(0.2, 0)[1].patches, parts[1].patches)
     assert (library.split(0.2, 1)[1].patches != parts[1].patches).any()
+
+
+# --------------------------------------------------------------- correlated sources
+
+
+def test_draws_of_the_defaults_stay_the_same(library):
+    """Pinned before the option of correlated sources came: it takes no random number.
+
+    Another waveform or background would change training, and its figures.
+    """
+    simulator = Simulator(library, 64, n_sources={1: 0.5, 2: 0.3, 3: 0.2}, seed=7)
+    _, _, _, chosen, _ = simulator.draw(6)
+    expected = [[8, -1, -1], [10, -1, -1], [3, 18, 6], [10, 5, -1], [28, 8, 23]]
+    assert_array_equal(chosen, [*expected, [7, 0, 8]])
+    off = Simulator(
+        library,
+        64,
+        n_sources={1: 0.5, 2: 0.3, 3: 0.2},
+        seed=7,
+        correlated=0,
+        lag=(0, 1),
+    )
+    again = Simulator(library, 64, n_sources={1: 0.5, 2: 0.3, 3: 0.2}, seed=7)
+    for one, two in zip(off.draw(6), again.draw(6)):
+        assert torch.equal(one, two)
+
+
+def test_waves_of_the_defaults_stay_the_same():
+    """As above, on bumps without a random number: sums over sources and times."""
+    seeds = np.arange(N_PARCELS)
+    times = (np.arange(192) - 96) / SFREQ
+    widths = np.linspace(0.02, 0.1, 50)[:, None]
+    bumps = Library(
+        patches=np.stack([seeds, (seeds + 1) % N_PARCELS, seeds * 0 - 1], 1),
+        decay=np.tile(np.float32([1, 0.5, 0]), (N_PARCELS, 1)),
+        waveforms=np.exp(-0.5 * (times / widths) ** 2).astype(np.float32),
+        background=np.zeros((N_PARCELS, 4000), np.float32),
+        sfreq=SFREQ,
+    )
+    simulator = Simulator(bumps, 64, n_sources={1: 0.5, 2: 0.3, 3: 0.2}, seed=7)
+    waves = simulator.draw(6)[1].double()
+    assert_allclose(waves.sum(), 95.32021, rtol=1e-5)
+    expected = [25.39011, 28.02129, 42.66471, 43.22554, 22.89217, 48.82710]
+    assert_allclose(waves.abs().sum((1, 2)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("correlated", (0.3, 1.0))
+def test_correlated_sources(library, correlated):
+    """The share asked for has one waveform, shifted by the lags asked for, any sign."""
+    lag = (0.04, 0.08)
+    simulator = Simulator(
+        library,
+        128,
+        n_sources={3: 1.0},
+        correlated=correlated,
+        lag=lag,
+        margin=-0.4,
+    )
+    waves = simulator.draw(400)[1].numpy()
+    first, *others = np.abs(waves).transpose(1, 0, 2)
+    at = first.argmax(1)
+    n_same = 0
+    for other in others:
+        shift = other.argmax(1) - at
+        # the slowest bumps reach over the window's end: compare what both show
+        same = [
+            5 <= s <= 10 and np.allclose(b[s:], a[:-s], atol=1e-6)
+            for a, b, s in zip(first, other, shift)
+        ]
+        n_same += np.mean(same) / 2
+    assert_allclose(n_same, correlated, atol=0.07)
+    signs = np.sign(np.take_along_axis(waves, np.abs(waves).argmax(2)[..., None], 2))
+    assert 0.4 < np.mean(signs[:, 0] == signs[:, 1]) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    (
+        (dict(correlated=-0.1), "correlated must be a probability"),
+        (dict(correlated=1.5), "correlated must be a probability"),
+        (dict(correlated=np.nan), "correlated must be a probability"),
+        (dict(lag=(0.05, 0.01)), "lag must be"),
+        (dict(lag=(-0.1, 0.1)), "lag must be"),
+        (dict(lag=(0.0, np.nan)), "lag must be"),
+    ),
+)
+def test_bad_correlation(library, bad, match):
+    with pytest.raises(ValueError, match=match):
+        Simulator(library, 64, n_sources={2: 1.0}, **bad)

@@ -220,14 +220,14 @@ def test_sensors_encoder_trains(library, sensors):
 # --------------------------------------------------------------- stop and go on
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """What ends a training from outside."""
 
 
 def _kill_at(step):
     def callback(trainer):
         if trainer.step == step:
-            raise Killed
+            raise KilledError
 
     return callback
 
@@ -238,7 +238,7 @@ def test_resumed_training_is_as_if_never_stopped(library, sensors, tmp_path):
     whole.run()
     fname = tmp_path / "checkpoint.pt"
     killed = make_trainer(library, sensors, checkpoint=fname, callback=_kill_at(13))
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.run()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     resumed = make_trainer(library, sensors, network(seed=9), checkpoint=fname)
@@ -288,12 +288,12 @@ def test_ctrl_c_keeps_the_best_weights(library, sensors):
 def test_the_caller_is_left_alone(library, sensors):
     """Generators, denormal numbers, gradients: as before, also after an error."""
     tiny = torch.full((1000,), 1e-40)
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     make_trainer(library, sensors, n_steps=2).run()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         make_trainer(library, sensors, callback=_kill_at(1)).run()
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert_array_equal(np.random.get_state()[1], states[1])
+    assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
     assert (tiny * 1 != 0).all()
     assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
@@ -370,8 +370,9 @@ def test_training_set_round_trip(library, sensors, tmp_path):
     assert len(train) == 3 and len(validation) == 1
     for one, two in zip([*train, *validation], [*sensors, scaled, sensors[0]]):
         assert_allclose(one.whitener, two.whitener, rtol=1e-6)
-        rms = [np.sqrt(np.mean(np.square(g.astype(float)))) for g in (one.gain, two.gain)]
-        assert_allclose(one.gain / rms[0], two.gain / rms[1], atol=2e-3)
+        gains = [x.gain.astype(float) for x in (one, two)]
+        gains = [gain / np.sqrt(np.mean(gain**2)) for gain in gains]
+        assert_allclose(*gains, atol=2e-3)
 
 
 def test_training_set_of_the_sensors_encoder(library, sensors, tmp_path):
@@ -382,7 +383,7 @@ def test_training_set_of_the_sensors_encoder(library, sensors, tmp_path):
 
 @pytest.fixture
 def long_set(library, sensors, tmp_path):
-    """A training set for windows of 64 samples."""
+    """Write a training set for windows of 64 samples."""
     fname = tmp_path / "set.npz"
     save_training_set(fname, library, sensors, sensors[:1])
     return fname

@@ -1,0 +1,97 @@
+"""Time, memory and size of a library of at least 50 000 spikes, from nothing.
+
+    python benchmarks/library.py [--sfreq 125]
+
+Each library is built in a fresh process and an empty folder (the kernel's compilation
+included where numba has not cached it). Prints and writes results/library.json.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# half of a mixed library is spikes as they are
+LIBRARIES = {
+    "spikes and others": dict(n_waveforms=100_000),
+    "spikes only": dict(n_waveforms=50_000, papers_only=True),
+}
+
+
+def build(options):
+    """Build one library in this process and return its figures."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    from mne_deepsif import make_template_parcels
+    from mne_deepsif.library import SHARES, make_library
+    from mne_deepsif.template import data_path
+
+    parcels = make_template_parcels()
+    library = make_library(parcels, **options)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    start = time.perf_counter()
+    make_library(parcels, **options)
+    n_spikes = len(library.waveforms)
+    n_spikes *= 1.0 if options.get("papers_only") else SHARES["spikes"]
+    files = (data_path() / "libraries").rglob("*.npy")
+    return {
+        "seconds": wall,
+        "processor seconds": cpu,
+        "seconds to read it again": time.perf_counter() - start,
+        # in KiB on Linux, in bytes on macOS
+        "peak memory (GB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e9,
+        "size on disk (MB)": sum(file.stat().st_size for file in files) / 1e6,
+        "spikes as they are": int(n_spikes),
+        "waveforms": list(library.waveforms.shape),
+        "background (s)": library.background.shape[1] / library.sfreq,
+        "patches": len(library.patches),
+    }
+
+
+def build_apart(options):
+    """Run :func:`build` in a fresh process and an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run(
+            [sys.executable, __file__, "--build", json.dumps(options)],
+            env=os.environ | {"MNE_DEEPSIF_DATA": folder},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sfreq", type=float, default=125.0)
+    parser.add_argument("--build", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.build:
+        print(json.dumps(build(json.loads(args.build))))
+        return
+    results = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load average at the start": os.getloadavg(),
+        "sfreq (Hz)": args.sfreq,
+    }
+    for name, options in LIBRARIES.items():
+        results[name] = build_apart(options | {"sfreq": args.sfreq})
+    text = json.dumps(results, indent=2)
+    print(text)
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "library.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
