@@ -22,6 +22,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
+from PIL import Image
 from scipy.signal import welch
 
 from mne_deepsif import (
@@ -53,6 +54,7 @@ def save(figure, name):
     OUT.mkdir(parents=True, exist_ok=True)
     figure.savefig(OUT / name, dpi=110)
     plt.close(figure)
+    Image.open(OUT / name).convert("RGB").quantize(128).save(OUT / name, optimize=True)
     size = (OUT / name).stat().st_size
     print(f"{OUT / name}: {size / 1e3:.0f} kB")
 

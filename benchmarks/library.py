@@ -85,12 +85,12 @@ def main():
         "load average at the start": os.getloadavg(),
         "sfreq (Hz)": args.sfreq,
     }
+    fname = HERE / "results" / "library.json"
     for name, options in LIBRARIES.items():
         results[name] = build_apart(options | {"sfreq": args.sfreq})
-    text = json.dumps(results, indent=2)
+        text = json.dumps(results, indent=2)
+        fname.write_text(text + "\n", encoding="utf-8")
     print(text)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "library.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -107,10 +107,10 @@ def mirror(tmp_path, monkeypatch):
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
-            server.requests += 1
+            server.requests.append(self.path)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    server.requests, server.folder = 0, folder
+    server.requests, server.folder = [], folder
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("MNE_DEEPSIF_URL", f"http://127.0.0.1:{server.server_port}")
@@ -129,9 +129,9 @@ def test_download(mirror, tmp_path, monkeypatch):
     fname = fetch_weights("extra")
     assert _cached(tmp_path) == [fname]
     assert fname.read_bytes() == CONTENT
-    assert mirror.requests == 1
+    assert mirror.requests == ["/extra.safetensors"]
     assert fetch_weights("extra") == fname
-    assert mirror.requests == 1
+    assert len(mirror.requests) == 1
     monkeypatch.setenv("MNE_DEEPSIF_URL", "http://127.0.0.1:9/")  # nobody there
     assert fetch_weights("extra") == fname
     _forget_address(monkeypatch)
@@ -141,6 +141,7 @@ def test_download(mirror, tmp_path, monkeypatch):
 def test_download_address_may_end_in_a_slash(mirror, monkeypatch):
     monkeypatch.setenv("MNE_DEEPSIF_URL", f"http://127.0.0.1:{mirror.server_port}/")
     assert fetch_weights("extra").read_bytes() == CONTENT
+    assert mirror.requests == ["/extra.safetensors"]
 
 
 def test_damaged_file_in_the_cache_is_replaced(mirror, tmp_path):
