@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import os
+import signal
 from pathlib import Path
 
 import mne
@@ -26,6 +27,9 @@ def pytest_configure(config):
     if "MNE_DEEPSIF_DATA" not in os.environ:
         os.environ["MNE_DEEPSIF_DATA"] = str(config.cache.mkdir("mne_deepsif_data"))
     mne.set_log_level("WARNING")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as in any process started in the background; some tests press Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

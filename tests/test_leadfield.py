@@ -266,7 +266,7 @@ def test_other_subject_without_surfaces(make, eeg_fwd, tmp_path):
     fwd = eeg_fwd.copy()
     for s in fwd["src"]:
         s["subject_his_id"] = "bert"
-    with pytest.warns(RuntimeWarning, match="No sphere.reg surfaces found .* 'bert'"):
+    with pytest.warns(RuntimeWarning, match="No sphere.reg surfaces of .*'bert'"):
         leadfield = make(fwd=fwd, subjects_dir=tmp_path)
     same = np.concatenate(leadfield.parcel_of_vertex) == np.concatenate(
         make().parcel_of_vertex

@@ -250,7 +250,7 @@ def test_samples_of_a_batch_are_independent(architecture):
         torch.nn.init.normal_(parameter, 0, 0.1, generator=torch.Generator())
     X = torch.randn(4, 10, 6, generator=torch.Generator())
     with torch.inference_mode():
-        assert_allclose(network(X)[1:2], network(X[1:2]), atol=1e-6)
+        assert_allclose(network(X)[1:2], network(X[1:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

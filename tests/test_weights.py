@@ -107,7 +107,7 @@ def mirror(tmp_path, monkeypatch):
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
-            server.requests.append(self.path)
+            server.requests.append(self.requestline.split()[1])  # path as asked
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     server.requests, server.folder = [], folder
