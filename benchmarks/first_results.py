@@ -385,7 +385,7 @@ print(time.perf_counter() - t)
 SAVE = FORWARD + "fwd.save('template-fwd.fif')"
 
 APPLY = """
-import time, resource, mne, mne_deepsif, numpy as np
+import time, mne, mne_deepsif, numpy as np
 mne.set_log_level("ERROR")
 fwd = mne.read_forward_solution("template-fwd.fif")
 montage = mne.channels.make_standard_montage("biosemi64")
@@ -407,9 +407,13 @@ def sloreta():
         evoked.info, fwd, cov, fixed=True, depth=None)
     mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, "sLORETA")
 
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory():  # of this process alone: ru_maxrss starts at the parent's
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+before = memory()
 ours = seconds(lambda: mne_deepsif.apply_deepsif(evoked, fwd, cov), 8)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = memory()
 peer = seconds(sloreta, 5)
 print(ours[0], np.median(ours[1:]), np.median(peer), before / 1e6, peak / 1e6)
 """
