@@ -3,7 +3,7 @@
     python benchmarks/first_results.py [--n 50] [--parts sample vep ...]
 
 Prints every figure and writes all of them to ``benchmarks/results/first_results.txt``
-(the page doc/results.rst shows that file). ``../shared/data`` must lie beside the
+(or, with ``--parts``, to a file named after the parts; doc/results.rst shows them). ``../shared/data`` must lie beside the
 checkout for the parts ``sample`` and ``vep``. Seeds, heads and positions here are used
 nowhere in the training (``benchmarks/train_generic.py``).
 """
@@ -493,8 +493,11 @@ def main():
         f", {os.cpu_count()} cores")  # fmt: skip
     for part in args.parts:
         simulated(args.n) if part == "simulated" else globals()[part]()
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text("\n".join(LINES) + "\n")
+    fname = RESULT
+    if args.parts != names:  # some parts must not replace the whole
+        fname = RESULT.with_stem("-".join([RESULT.stem, *args.parts]))
+    fname.parent.mkdir(exist_ok=True)
+    fname.write_text("\n".join(LINES) + "\n")
 
 
 if __name__ == "__main__":
