@@ -3,9 +3,9 @@
     python benchmarks/first_results.py [--n 50] [--parts sample vep ...]
 
 Prints every figure and writes all of them to ``benchmarks/results/first_results.txt``
-(or, with ``--parts``, to a file named after the parts; doc/results.rst shows them). ``../shared/data`` must lie beside the
-checkout for the parts ``sample`` and ``vep``. Seeds, heads and positions here are used
-nowhere in the training (``benchmarks/train_generic.py``).
+(or, with ``--parts``, to a file named after the parts; doc/results.rst shows them).
+``../shared/data`` must lie beside the checkout for the parts ``sample`` and ``vep``.
+Seeds, heads and positions here are used nowhere in ``benchmarks/train_generic.py``.
 """
 
 import argparse
