@@ -37,6 +37,7 @@ from mne_deepsif.patches import make_patches, patch_areas
 from mne_deepsif.waveforms import (
     SFREQ,
     SPIKE_INPUTS,
+    SPIKE_THRESHOLD,
     find_spikes,
     make_bursts,
     make_evoked,
@@ -47,6 +48,7 @@ HERE = Path(__file__).parent
 OUT = HERE.parent / "doc" / "figures"
 SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
 TVB_SPECTRUM = HERE / "results" / "spectrum_tvb.json"
+LOWEST = 0.6  # amplitude at the dark end of the patches' colours
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -54,7 +56,7 @@ def save(figure, name):
     OUT.mkdir(parents=True, exist_ok=True)
     figure.savefig(OUT / name, dpi=110)
     plt.close(figure)
-    Image.open(OUT / name).convert("RGB").quantize(128).save(OUT / name, optimize=True)
+    Image.open(OUT / name).convert("RGB").quantize(256).save(OUT / name, optimize=True)
     size = (OUT / name).stat().st_size
     print(f"{OUT / name}: {size / 1e3:.0f} kB")
 
@@ -65,12 +67,9 @@ def save(figure, name):
 def draw_spikes(connectome):
     """Traces of seeds under the three inputs, and the library's waveforms."""
     rng = np.random.default_rng(0)
-    figure, axes = plt.subplot_mosaic(
-        [["0", "a", "b"], ["1", "a", "b"], ["2", "c", "d"]],
-        figsize=(8.0, 4.2),
-        width_ratios=(1.3, 1, 1),
-        layout="constrained",
-    )
+    figure = plt.figure(figsize=(8.0, 4.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    axes = left.subplots(3, sharex=True, sharey=True)
     n_parcels = connectome.n_parcels
     A = np.full((3, n_parcels), 3.25)
     A[:, n_parcels // 3] = 3.55
@@ -87,22 +86,26 @@ def draw_spikes(connectome):
     )[:, 0]
     times = np.arange(psp.shape[1]) / SFREQ
     for i, (trace, (mu, std)) in enumerate(zip(psp, SPIKE_INPUTS)):
-        ax = axes[str(i)]
+        ax = axes[i]
         ax.plot(times, trace, lw=0.6, color="k")
         peaks = find_spikes(trace)
         ax.plot(times[peaks], trace[peaks] + 1, "v", ms=3, color="C3")
-        ax.set(title=f"A = 3.55, input {mu}/ms, noise {std}", ylabel="PSP (mV)")
-        ax.set_ylim(-3, 16)
-    axes["2"].set_xlabel("time (s)")
+        ax.set(title=f"input {mu}/ms, noise × {std}", ylim=(-4, 16))
+        ax.axhline(SPIKE_THRESHOLD, color="0.7", lw=0.6, ls=":")
+    axes[1].set_ylabel("PSP (mV)")
+    axes[2].set_xlabel("time (s)")
     spikes = make_spikes(connectome, 200, rng, n_networks=16, duration=6.0)
-    groups = {
-        "a": ("spikes", spikes[:15]),
-        "b": ("evoked responses", make_evoked(256, rng)[:15]),
-        "c": ("spikes, mean and SD", spikes),
-        "d": ("rhythmic bursts", make_bursts(6, rng)),
-    }
-    for key, (title, windows) in groups.items():
-        draw_windows(axes[key], title, windows, key == "c")
+    groups = (
+        ("spikes", spikes[:12]),
+        ("evoked responses", make_evoked(256, rng)[:15]),
+        ("200 spikes, mean ± SD", spikes),
+        ("rhythmic bursts", make_bursts(6, rng)),
+    )
+    axes = right.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (title, windows) in zip(axes.ravel(), groups):
+        draw_windows(ax, title, windows, "mean" in title)
+    right.supxlabel("time (s)", size=8)
+    right.supylabel("relative to the peak", size=8)
     return figure
 
 
@@ -114,7 +117,7 @@ def draw_windows(ax, title, windows, average):
         ax.plot(times, mean, lw=1)
     else:
         ax.plot(times, windows.T, lw=0.6, alpha=0.7)
-    ax.set(title=title, xlim=(-0.6, 0.6), xlabel="time (s)", ylabel="relative to peak")
+    ax.set(title=title, xlim=(-0.6, 0.6), ylim=(-1.1, 1.1))
 
 
 # --------------------------------------------------------------- spectra
@@ -156,26 +159,34 @@ def run_tvb(python, connectome, duration=6.0):
 
 def draw_spectra(connectome, papers):
     """Background activity under both connectomes, and The Virtual Brain's."""
-    figure, ax = plt.subplots(figsize=(4.5, 3.0), layout="constrained")
-    cases = {"ours, distance rule": (connectome, None, "C0")}
+    cases = {"ours, distance rule": (connectome, None)}
     if papers is not None:
-        cases["ours, papers' connectome"] = (papers, 3.0, "C1")
-    for label, (network, speed, color) in cases.items():
+        cases["ours, papers' connectome"] = (papers, 3.0)
+    spectra = {}
+    for label, (network, speed) in cases.items():
         psp = simulate_jansen_rit(
             6.0, network, n_networks=16, speed=speed, random_state=0
         )
-        calm = psp.mean((1, 2)) < 1.5 * np.median(psp.mean((1, 2)))
-        frequencies, power = spectrum(psp[calm])
-        ax.fill_between(
-            frequencies, power.min(0), power.max(0), color=color, alpha=0.3, lw=0
-        )
-        ax.loglog(frequencies, power.mean(0), color=color, label=label)
+        level = psp.mean((1, 2))
+        frequencies, spectra[label] = spectrum(psp[level < 1.5 * np.median(level)])
+    reference = spectra[label].mean(0)  # the last
     if TVB_SPECTRUM.is_file():
         tvb = json.loads(TVB_SPECTRUM.read_text(encoding="utf-8"))
-        label = "The Virtual Brain, papers' connectome"
-        ax.loglog(tvb["frequencies"], tvb["power"], "k--", lw=1, label=label)
-    ax.set(xlim=(0.5, 100), xlabel="frequency (Hz)", ylabel="power (mV²/Hz)")
-    ax.legend(frameon=False)
+        spectra["The Virtual Brain, papers' connectome"] = np.array([tvb["power"]])
+    figure, axes = plt.subplots(
+        2, figsize=(5.0, 4.2), height_ratios=(2, 1), sharex=True, layout="constrained"
+    )
+    for (label, power), style in zip(spectra.items(), ("C0-", "C1-", "k--")):
+        mean, low, high = power.mean(0), power.min(0), power.max(0)
+        axes[0].loglog(frequencies, mean, style, lw=1.2, label=label)
+        axes[1].plot(frequencies, mean / reference, style, lw=1)
+        band = low / reference, high / reference
+        axes[1].fill_between(
+            frequencies, *band, color=style.strip("-"), alpha=0.2, lw=0
+        )
+    axes[0].set(ylabel="power (mV²/Hz)", xlim=(0.5, 100), ylim=(3e-6, 3e-2))
+    axes[0].legend(frameon=False, loc="lower left")
+    axes[1].set(xlabel="frequency (Hz)", ylabel="ratio", ylim=(0.7, 1.3))
     return figure
 
 
@@ -200,7 +211,7 @@ def draw_patches(parcels):
         draw_surface(ax, values[parcels.by_hemi()[0]], "lh")
         text = f"{filled.sum()} parcels, {areas[number]:.0f} cm²"
         figure.text(0.22 + 0.44 * i, 0.92, text, ha="center")
-    colors = plt.cm.ScalarMappable(plt.Normalize(0, 1), "inferno")
+    colors = plt.cm.ScalarMappable(plt.Normalize(LOWEST, 1), "viridis")
     bar = figure.add_axes((0.91, 0.2, 0.015, 0.6))
     figure.colorbar(colors, cax=bar, label="amplitude (seed: 1)")
     return figure
@@ -217,9 +228,10 @@ def draw_surface(ax, values, hemi):
         view="lateral",
         bg_map=surfaces[f"sulc_{side}"],
         threshold=0.1,
-        vmin=0,
+        vmin=LOWEST,
         vmax=1,
-        cmap="inferno",
+        avg_method="max",  # sharp borders
+        cmap="viridis",
         symmetric_cbar=False,
         colorbar=False,
         engine="matplotlib",
@@ -254,6 +266,8 @@ def draw_bifurcation(mu=0.1):
     left.plot(A, quiet.max(1), ".", ms=3, label="largest")
     left.plot(A, quiet.min(1), ".", ms=3, label="smallest")
     left.set(xlabel="A (mV)", ylabel="PSP (mV)", title=f"no noise, input {mu}/ms")
+    left.annotate("at rest", (3.2, 2.2), ha="center")
+    left.annotate("rhythmic spikes", (3.63, 6), ha="center")
     left.legend(frameon=False)
     coupling = 0.006  # input per ms from the neighbours at rest
     gains = np.linspace(3.2, 3.7, 21)
@@ -268,11 +282,11 @@ def draw_bifurcation(mu=0.1):
             random_state=0,
         )
         rates = [sum(len(find_spikes(x)) for x in part) / 320 for part in psp]
-        right.plot(gains, rates, ".-", ms=3, lw=0.8, label=f"{mu}/ms, noise {std}")
+        right.plot(gains, rates, ".-", ms=3, lw=0.8, label=f"{mu}/ms, × {std}")
     for gain in (3.25, 3.5, 3.55, 3.6):
         right.axvline(gain, color="0.8", lw=0.8, zorder=0)
     right.set(xlabel="A (mV)", ylabel="spikes per second", title="with noise")
-    right.legend(frameon=False)
+    right.legend(frameon=False, title="input, noise")
     return figure
 
 

@@ -1,10 +1,13 @@
 """Speed of the neural masses, and agreement with The Virtual Brain.
 
 python benchmarks/jansen_rit.py [--tvb-python PATH] [--connectome ZIP] [--quick]
+    [--parts speed agreement]
 
 Prints network-seconds per second (wall) and per core and second (processor time, which
-other work on the machine does not change), and writes results/jansen_rit.json.
+other work on the machine changes less), and writes results/jansen_rit.json, of which
+the documentation makes its tables; parts that are not run stay as they are there.
 The Virtual Brain runs where ``--tvb-python`` (default: this Python) can import it.
+The speed takes two minutes on idle cores, the agreement about ten.
 """
 
 # Authors: the mne_deepsif developers
@@ -21,8 +24,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import sparse
 from scipy.signal import find_peaks, welch
+from scipy.stats import t as student
 
 from mne_deepsif.connectome import (
     NMM_994_INDEX,
@@ -37,6 +42,7 @@ SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
 # Counted by hand in the kernel, per parcel and step: six sigmoids of 25, slopes and
 # update 65, noise 30; and two per tract.
 FLOPS, FLOPS_PER_TRACT = 245, 2
+PARTS = ("speed", "agreement")
 
 
 def timed(function):
@@ -69,15 +75,17 @@ def measure_speed(connectome, n_networks, n_jobs, duration, **options):
             **options,
         )
 
-    wall, cpu = min(timed(run) for _ in range(3))
-    work = n_networks * duration
+    return speed(run, n_networks * duration)
+
+
+def speed(run, work):
+    """Return network-seconds per wall second and per processor second, best of 3."""
+    wall, cpu = np.min([timed(run) for _ in range(3)], axis=0)
     return {"per_second": work / wall, "per_core_second": work / cpu}
 
 
 def plain_torch(connectome, n_networks, duration):
     """Run the same equations as one would write them in torch, float32."""
-    import torch
-
     weights = torch.tensor(connectome.weights.toarray(), dtype=torch.float32)
     y = torch.zeros(6, connectome.n_parcels, n_networks)
 
@@ -105,6 +113,13 @@ def sgemm_peak():
     a = np.ones((2048, 2048), np.float32)
     _, cpu = min(timed(lambda: a @ a) for _ in range(5))
     return 2 * 2048**3 / cpu
+
+
+def memory_bandwidth():
+    """Return the bytes per processor second that a copy of large arrays moves."""
+    source, target = np.ones((2, 50_000_000), np.float32)
+    _, cpu = min(timed(lambda: np.copyto(target, source)) for _ in range(5))
+    return (source.nbytes + target.nbytes) / cpu
 
 
 def run_tvb(python, **options):
@@ -168,17 +183,7 @@ def compare_statistics(python, connectome, duration, seed=100):
     """Compare both with noise: one run of theirs, 16 of ours (mean and SD)."""
     A = np.full(connectome.n_parcels, 3.25)
     A[seed] = 3.6
-    theirs, seconds = run_tvb(
-        python,
-        weights=connectome.weights.toarray(),
-        lengths=connectome.tract_lengths.toarray(),
-        A=A,
-        mu=0.087,
-        noise_std=1.0,
-        duration=duration + 1,
-        speed=3.0,
-        initial=np.zeros(6),
-    )
+    theirs, seconds = run_tvb(python, **tvb_options(connectome, duration + 1, A))
     ours = simulate_jansen_rit(
         duration,
         connectome,
@@ -189,12 +194,23 @@ def compare_statistics(python, connectome, duration, seed=100):
         random_state=0,
     )
     each = [statistics(psp, seed) for psp in ours]
+    reference = statistics(theirs[:, 2000::4], seed)
     return {
-        "TVB": statistics(theirs[:, 2000::4], seed),
+        "TVB": reference,
+        "p, TVB's run drawn from ours (Student's t, 15 d.f., two-sided)": {
+            k: prediction_p(reference[k], [e[k] for e in each]) for k in reference
+        },
         "ours, mean": {k: np.mean([e[k] for e in each], 0).tolist() for k in each[0]},
         "ours, SD": {k: np.std([e[k] for e in each], 0).tolist() for k in each[0]},
         "TVB network-seconds per second": (duration + 1) / seconds,
     }
+
+
+def prediction_p(value, sample):
+    """P value of one more draw from the normal distribution of a sample."""
+    sample, n = np.array(sample), len(sample)
+    z = (value - sample.mean(0)) / (sample.std(0, ddof=1) * np.sqrt(1 + 1 / n))
+    return (2 * student.sf(np.abs(z), n - 1)).tolist()
 
 
 def make_connectomes(fname):
@@ -211,38 +227,66 @@ def has_tvb(python):
     return subprocess.run(check, capture_output=True).returncode == 0
 
 
-def benchmark(python, fname, quick):
-    """Return all figures."""
-    results = {"machine": platform.processor() or platform.machine(), "speed": {}}
-    results["load average at the start"] = os.getloadavg()
-    connectomes = make_connectomes(fname)
+def measure_all(python, connectomes, main, quick):
+    """Return the speed of all, in one run."""
+    results = {}
     for name, connectome in connectomes.items():
         duration = (0.5 if quick else 2.0) * 994 / connectome.n_parcels
-        duration = round(duration, 1)
         for n_networks, n_jobs in ((1, 1), (16, 1), (32, 2), (64, 2)):
             key = f"{name} parcels, {n_networks} networks, {n_jobs} threads"
-            results["speed"][key] = measure_speed(
-                connectome, n_networks, n_jobs, duration
+            results[key] = measure_speed(
+                connectome, n_networks, n_jobs, round(duration, 1)
             )
-    main = connectomes.get("papers', 994", connectomes["distance, 994"])
-    results["speed"]["delays, 32 networks, 2 threads"] = measure_speed(
+    results["delays, 32 networks, 2 threads"] = measure_speed(
         main, 32, 2, 0.5, speed=3.0
     )
-    wall, cpu = timed(lambda: plain_torch(main, 16, 0.1))
-    results["speed"]["plain torch, 16 networks"] = {
-        "per_second": 1.6 / wall,
-        "per_core_second": 1.6 / cpu,
-    }
-    results["speed"]["float64 reference, 16 networks"] = measure_speed(
+    results["float64 reference, 16 networks"] = measure_speed(
         main, 16, 1, 0.05, dtype="float64"
     )
-    flops = FLOPS + FLOPS_PER_TRACT * main.weights.nnz / main.n_parcels
-    key = [k for k in results["speed"] if "994 parcels, 16 networks" in k][-1]
-    steps = results["speed"][key]["per_core_second"] * 2000 * main.n_parcels
-    results["flops per core"] = steps * flops
-    results["share of sgemm flops"] = steps * flops / sgemm_peak()
-    results["spikes per s, A = 3.55"] = {
-        str(setting): spike_rate(main, *setting) for setting in INPUT_SETTINGS
+    plain_torch(main, 16, 0.001)  # warm
+    results["plain torch, 16 networks"] = speed(lambda: plain_torch(main, 16, 0.1), 1.6)
+    if has_tvb(python):
+        _, seconds = run_tvb(python, **tvb_options(main, 0.5))
+        # one thread that never waits: processor time is wall time
+        results["The Virtual Brain"] = dict.fromkeys(
+            ("per_second", "per_core_second"), 0.5 / seconds
+        )
+    return {"load average at the start": os.getloadavg(), "speed": results}
+
+
+def tvb_options(connectome, duration, A=3.25):
+    return dict(
+        weights=connectome.weights.toarray(),
+        lengths=connectome.tract_lengths.toarray(),
+        A=np.broadcast_to(A, connectome.n_parcels),
+        mu=0.087,
+        noise_std=1.0,
+        duration=duration,
+        speed=3.0,
+        initial=np.zeros(6),
+    )
+
+
+def measure_use(main, per_core_second):
+    """Return what share of a core's arithmetic and memory the engine uses."""
+    steps = per_core_second * 2000 * main.n_parcels
+    flops = steps * (FLOPS + FLOPS_PER_TRACT * main.weights.nnz / main.n_parcels)
+    return {
+        "flops per core": flops,
+        "share of sgemm flops": flops / sgemm_peak(),
+        "memory bandwidth of a core (GB/s)": memory_bandwidth() / 1e9,
+        # both stages of a step read and write six states and the noise
+        "bandwidth needed were the states in memory (GB/s)": steps * 2 * 2 * 7 * 4e-9,
+        "bandwidth of the result, all that goes there (GB/s)": steps / 4 * 4e-9,
+    }
+
+
+def compare(python, main, quick):
+    """Return the agreement with The Virtual Brain."""
+    results = {
+        "spikes per s, A = 3.55": {
+            str(setting): spike_rate(main, *setting) for setting in INPUT_SETTINGS
+        }
     }
     if has_tvb(python):
         results["error without noise"] = compare_trajectories(python)
@@ -276,13 +320,24 @@ def main():
     parser.add_argument("--tvb-python", default=sys.executable)
     parser.add_argument("--connectome", default=SHARED)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
-    results = benchmark(args.tvb_python, args.connectome, args.quick)
+    fname = HERE / "results" / "jansen_rit.json"
+    results = json.loads(fname.read_text()) if fname.is_file() else {}
+    results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    connectomes = make_connectomes(args.connectome)
+    name = [name for name in connectomes if "994" in name][-1]  # the papers', if there
+    main = connectomes[name]
+    if "speed" in args.parts:
+        results |= measure_all(args.tvb_python, connectomes, main, args.quick)
+        one = results["speed"][f"{name} parcels, 16 networks, 1 threads"]
+        results |= measure_use(main, one["per_core_second"])
+    if "agreement" in args.parts:
+        results |= compare(args.tvb_python, main, args.quick)
     text = json.dumps(results, indent=2, default=float)
     print(text)
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "jansen_rit.json").write_text(text + "\n")
+    fname.parent.mkdir(exist_ok=True)
+    fname.write_text(text + "\n")
 
 
 if __name__ == "__main__":

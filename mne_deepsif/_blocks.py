@@ -161,7 +161,8 @@ class Block:
         self.picks = _to_lanes(values["picks"]).astype(np.int32)
         self.history = _aligned((network.n_slots, n_parcels, N_LANES))
         exponent = self.c[6] + self.c[7] * (self.x[:, 1] - self.x[:, 2])
-        self.history[:] = 1 / (1 + np.exp2(exponent))
+        with np.errstate(over="ignore"):  # 1 / infinity is what it should be
+            self.history[:] = 1 / (1 + np.exp2(exponent))
         self.weights = (network.weights * 2 * parameters.nu_max).astype(np.float32)
 
     def advance(self, n_steps, stimulus, decim, out):
@@ -232,7 +233,8 @@ class ReferenceBlock(Block):
         return self.x[:, 1] - self.x[:, 2]
 
     def _sigmoid(self, v):
-        return 2 * self.p.nu_max / (1 + np.exp(self.p.r * (self.p.v0 - v)))
+        with np.errstate(over="ignore"):
+            return 2 * self.p.nu_max / (1 + np.exp(self.p.r * (self.p.v0 - v)))
 
     def _slopes(self, y, drive):
         p = self.p

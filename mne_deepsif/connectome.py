@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mne.utils import _check_fname, _validate_type
 from scipy import sparse
 from scipy.spatial import cKDTree
 
@@ -41,6 +42,9 @@ class Connectome:
 
     def __post_init__(self):
         """Check the arrays."""
+        matrices = (np.ndarray, sparse.sparray, sparse.spmatrix)
+        _validate_type(self.weights, matrices, "weights")
+        _validate_type(self.tract_lengths, (*matrices, None), "tract_lengths")
         n_parcels = self.weights.shape[0]
         for name in ("weights", "tract_lengths"):
             if getattr(self, name) is None:
@@ -80,10 +84,9 @@ def read_tvb_connectivity(fname, index=None):
     connectome : Connectome
         The connectome.
     """
+    fname = _check_fname(fname, overwrite="read", must_exist=True, name="fname")
     tables = _read_tables(fname)
-    weights, lengths = (
-        np.array(tables[n], float) for n in ("weights", "tract_lengths")
-    )
+    weights, lengths, centers = _to_arrays(tables, fname)
     if index is None:
         index = np.arange(len(weights))
     index = np.asarray(index)
@@ -94,9 +97,8 @@ def read_tvb_connectivity(fname, index=None):
         )
     weights = sparse.csr_array(weights[np.ix_(index, index)])
     lengths = _on_entries(lengths[np.ix_(index, index)], weights)
-    regions = [tables["centres"][i] for i in index]
-    centers = np.array([region[1:4] for region in regions], float) / 1000
-    return Connectome(weights, lengths, centers, [region[0] for region in regions])
+    names = [tables["centres"][i][0] for i in index]
+    return Connectome(weights, lengths, centers[index] / 1000, names)
 
 
 def _read_tables(fname):
@@ -118,6 +120,27 @@ def _read_tables(fname):
             if len({len(row) for row in tables[name]}) > 1:
                 raise ValueError(f"{fname}: {name}.txt has rows of different lengths.")
     return tables
+
+
+def _to_arrays(tables, fname):
+    """Return weights, tract lengths and centres (mm) as arrays of one size."""
+    regions = [row[1:4] for row in tables["centres"]]
+    try:
+        weights = np.array(tables["weights"], float)
+        lengths = np.array(tables["tract_lengths"], float)
+        centers = np.array(regions, float)
+    except ValueError as error:
+        raise ValueError(
+            f"{fname} holds something else than numbers: {error}."
+        ) from None
+    n = len(centers)
+    if not weights.shape == lengths.shape == (n, n) or centers.shape != (n, 3):
+        raise ValueError(
+            f"{fname} must have weights and tract_lengths of shape (n_regions, "
+            f"n_regions) and as many centres, got {weights.shape}, {lengths.shape} and "
+            f"{n} centres."
+        )
+    return weights, lengths, centers
 
 
 def _on_entries(matrix, weights):
@@ -182,6 +205,7 @@ def make_distance_connectome(
     connectome: the rule has no hubs.
     """
     centers, hemi = _check_centers(centers, hemi)
+    _check_rule(length, n_neighbors, homotopic, strength)
     within = _neighbor_weights(centers, hemi, length, n_neighbors)
     across = _mirror_links(centers, hemi)
     share = homotopic if across.nnz else 0.0
@@ -198,7 +222,8 @@ def make_distance_connectome(
 
 def _check_centers(centers, hemi):
     centers, hemi = np.asarray(centers, float), np.asarray(hemi)
-    if centers.ndim != 2 or centers.shape[1] != 3 or hemi.shape != (len(centers),):
+    shape = (len(hemi), 3) if hemi.ndim == 1 and hemi.size else None
+    if centers.shape != shape:
         raise ValueError(
             "centers must have the shape (n_parcels, 3) and hemi (n_parcels,), got "
             f"{centers.shape} and {hemi.shape}."
@@ -211,6 +236,21 @@ def _check_centers(centers, hemi):
     if not np.isin(hemi, (0, 1)).all():
         raise ValueError(f"hemi must be 0 (left) or 1 (right), got {np.unique(hemi)}.")
     return centers, hemi
+
+
+def _check_rule(length, n_neighbors, homotopic, strength):
+    _validate_type(n_neighbors, "int-like", "n_neighbors")
+    if n_neighbors < 1:
+        raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors}.")
+    values = dict(length=length, homotopic=homotopic, strength=strength)
+    for name, value in values.items():
+        _validate_type(value, "numeric", name)
+    if not 0 < length < np.inf:
+        raise ValueError(f"length must be positive and finite (m), got {length}.")
+    if not 0 <= homotopic <= 1:
+        raise ValueError(f"homotopic must be a share, from 0 to 1, got {homotopic}.")
+    if not 0 <= strength < np.inf:
+        raise ValueError(f"strength must be finite and not negative, got {strength}.")
 
 
 def _neighbor_weights(centers, hemi, length, n_neighbors):

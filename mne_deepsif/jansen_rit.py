@@ -13,20 +13,26 @@ from dataclasses import asdict, dataclass
 from threading import Event
 
 import numpy as np
-from mne.utils import ProgressBar, _check_option, verbose
+from mne.utils import ProgressBar, _check_option, _validate_type, verbose
 from scipy import sparse
 
 from ._blocks import CHUNK, Block, Network, ReferenceBlock
 from ._lanes import N_LANES
+from .connectome import Connectome
 
 # Mean input (1/ms) and noise factor of the papers' three settings.
 INPUT_SETTINGS = ((0.087, 1.0), (0.08, 1.7), (0.083, 1.5))
 _N_STATES = 6
+_LARGEST = 1e6  # of any parameter: float32 holds whatever follows from these
+_LONGEST_DELAY = 1000.0  # ms
 
 
 @dataclass(frozen=True)
 class JansenRit:
-    """Constants that all neural masses share (ms, mV), standard values."""
+    """Constants that all neural masses share (ms, mV), standard values.
+
+    Each may be from 1e-6 to 1e6.
+    """
 
     B: float = 22.0
     a: float = 0.1
@@ -41,10 +47,14 @@ class JansenRit:
     a4: float = 0.25
 
     def __post_init__(self):
-        """Check that all constants are positive."""
+        """Check that all constants are positive and of a sensible size."""
         for name, value in asdict(self).items():
-            if not 0 < value < np.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}.")
+            _validate_type(value, "numeric", name)
+            if not 1 / _LARGEST <= value <= _LARGEST:
+                raise ValueError(
+                    f"{name} must be positive, from {1 / _LARGEST:g} to {_LARGEST:g}, "
+                    f"got {value}."
+                )
 
 
 @verbose
@@ -155,8 +165,11 @@ def simulate_jansen_rit(
     .. footbibliography::
     """
     _check_option("dtype", dtype, ("float32", "float64"))
-    _check_lengths(duration=duration, sfreq=sfreq, n_networks=n_networks)
-    n_parcels = _check_n_parcels(connectome, n_parcels)
+    _validate_type(connectome, (Connectome, None), "connectome")
+    _validate_type(parameters, JansenRit, "parameters")
+    _check_counts(n_networks, n_parcels, n_jobs, random_state)
+    _check_times(duration, sfreq, transient, dt)
+    n_parcels = _get_n_parcels(connectome, n_parcels)
     decim = _check_decim(dt, sfreq, parameters)
     shape = (n_networks, n_parcels)
     values = dict(
@@ -167,11 +180,6 @@ def simulate_jansen_rit(
         picks=_check_picks(picks, shape),
     )
     n_times = int(round(duration * sfreq))
-    if n_times < 1 or transient < 0:
-        raise ValueError(
-            "duration must be at least one sample and transient not negative, got "
-            f"duration={duration} s at sfreq={sfreq} Hz and transient={transient} s."
-        )
     n_transient = int(round(transient * 1000 / dt))
     values["stimulus"], values["gates"] = _check_stimulus(
         stimulus, stimulus_weights, n_times * decim, shape
@@ -194,7 +202,7 @@ def simulate_jansen_rit(
 
     starts = range(0, n_networks, N_LANES)
     n_chunks = len(starts) * -(-n_times // CHUNK)
-    _run_blocks(run, starts, n_chunks, _check_n_jobs(n_jobs))
+    _run_blocks(run, starts, n_chunks, _count_threads(n_jobs))
     return out
 
 
@@ -219,36 +227,72 @@ def _run_blocks(run, starts, n_chunks, n_jobs):
 
 def _check_network(connectome, coupling, speed, dt, n_parcels):
     coupling = _check_parameter("coupling", coupling, ()).item()
+    _validate_type(speed, ("numeric", None), "speed")
     if connectome is None:
         empty = np.zeros(0, np.int32)
         return Network(np.zeros(n_parcels + 1, np.int32), empty, empty, empty, 2)
     weights = sparse.csr_array(connectome.weights)
-    delays = np.zeros(weights.nnz, np.int32)
-    if speed is not None:
-        if not speed > 0 or connectome.tract_lengths is None:
-            raise ValueError(
-                "speed must be positive and needs a connectome with tract_lengths, "
-                f"got speed={speed} m/s. Use speed=None to couple without delays."
-            )
-        rows = np.repeat(np.arange(n_parcels), np.diff(weights.indptr))
-        lengths = sparse.csr_array(connectome.tract_lengths)[rows, weights.indices]
-        delays = np.rint(np.asarray(lengths).ravel() / speed / dt).astype(np.int32)
+    delays = _check_delays(connectome, weights, speed, dt)
     return Network(
         weights.indptr.astype(np.int32),
         weights.indices.astype(np.int32),
         delays,
-        coupling * weights.data,
+        _to_floats("coupling times the connectome's weights", coupling * weights.data),
         int(delays.max(initial=0)) + 2,
     )
 
 
-def _check_lengths(**values):
+def _check_delays(connectome, weights, speed, dt):
+    """Return the delay of each tract (steps)."""
+    if speed is None:
+        return np.zeros(weights.nnz, np.int32)
+    if not speed > 0 or connectome.tract_lengths is None:
+        raise ValueError(
+            "speed must be positive and needs a connectome with tract_lengths, "
+            f"got speed={speed} m/s. Use speed=None to couple without delays."
+        )
+    rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    lengths = sparse.csr_array(connectome.tract_lengths)[rows, weights.indices]
+    delays = np.asarray(lengths).ravel() / speed  # mm and m/s: ms
+    if delays.max(initial=0) > _LONGEST_DELAY:
+        raise ValueError(
+            f"speed={speed} m/s gives delays of up to {delays.max():.4g} ms, but at "
+            f"most {_LONGEST_DELAY:.0f} ms are allowed. Raise speed; are the "
+            "tract_lengths in mm?"
+        )
+    return np.rint(delays / dt).astype(np.int32)
+
+
+def _check_counts(n_networks, n_parcels, n_jobs, random_state):
+    _validate_type(n_networks, "int-like", "n_networks")
+    _validate_type(n_parcels, ("int-like", None), "n_parcels")
+    _validate_type(n_jobs, ("int-like", None), "n_jobs")
+    _validate_type(random_state, ("int-like", None), "random_state")
+    if n_networks < 1 or (n_parcels is not None and n_parcels < 1):
+        raise ValueError(
+            "n_networks and n_parcels must be positive, got "
+            f"n_networks={n_networks} and n_parcels={n_parcels}."
+        )
+    if random_state is not None and random_state < 0:
+        raise ValueError(f"random_state must not be negative, got {random_state}.")
+
+
+def _check_times(duration, sfreq, transient, dt):
+    values = dict(duration=duration, sfreq=sfreq, transient=transient, dt=dt)
     for name, value in values.items():
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}.")
+        _validate_type(value, "numeric", name)
+    for name in ("duration", "sfreq"):
+        if not 0 < values[name] < np.inf:
+            raise ValueError(f"{name} must be positive and finite, got {values[name]}.")
+    if round(duration * sfreq) < 1 or not 0 <= transient < np.inf:
+        raise ValueError(
+            "duration must be at least one sample and transient finite and not "
+            f"negative, got duration={duration} s at sfreq={sfreq} Hz and "
+            f"transient={transient} s."
+        )
 
 
-def _check_n_parcels(connectome, n_parcels):
+def _get_n_parcels(connectome, n_parcels):
     if connectome is None:
         return 1 if n_parcels is None else int(n_parcels)
     if n_parcels not in (None, connectome.n_parcels):
@@ -259,7 +303,7 @@ def _check_n_parcels(connectome, n_parcels):
     return connectome.n_parcels
 
 
-def _check_n_jobs(n_jobs):
+def _count_threads(n_jobs):
     """Return the number of threads: None is one, -1 all cores, -2 all but one."""
     n_jobs = 1 if n_jobs is None else int(n_jobs)
     if n_jobs < 0:
@@ -286,12 +330,23 @@ def _check_decim(dt, sfreq, parameters):
 
 
 def _check_parameter(name, value, shape):
-    """Return ``value`` as (n_networks, n_parcels)."""
-    value = np.asarray(value, float)
-    if not np.all(np.isfinite(value)) or np.any(value < 0):
-        raise ValueError(f"{name} must be finite and not negative, got {value}.")
+    """Return ``value``, not negative, as (n_networks, n_parcels)."""
+    value = _to_floats(name, value, lowest=0)
     full = value[:, None] if value.ndim == 1 else value
     return _broadcast(name, full, shape, "(n_networks,) or (n_networks, n_parcels)")
+
+
+def _to_floats(name, value, lowest=-_LARGEST):
+    try:
+        value = np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numeric, got {value!r}.") from None
+    if not np.all((value >= lowest) & (value <= _LARGEST)):
+        raise ValueError(
+            f"{name} must be finite and from {lowest:g} to {_LARGEST:g}, got values "
+            f"from {value.min():g} to {value.max():g}."
+        )
+    return value
 
 
 def _broadcast(name, value, shape, wanted):
@@ -306,9 +361,7 @@ def _broadcast(name, value, shape, wanted):
 
 
 def _check_initial(initial, shape):
-    initial = np.asarray(initial, float)
-    if not np.all(np.isfinite(initial)):
-        raise ValueError("initial must be finite, got NaN or infinity.")
+    initial = _to_floats("initial", initial)
     wanted = "(6, n_parcels) or (n_networks, 6, n_parcels)"
     return _broadcast("initial", initial, (shape[0], _N_STATES, shape[1]), wanted)
 
@@ -330,12 +383,10 @@ def _check_picks(picks, shape):
 def _check_stimulus(stimulus, weights, n_steps, shape):
     """Return (n_networks, n_steps or 0) and (n_networks, n_parcels)."""
     n_networks = shape[0]
-    stimulus = np.asarray([] if stimulus is None else stimulus, float)
-    weights = np.asarray(weights, float)
-    if not np.all(np.isfinite(stimulus)) or not np.all(np.isfinite(weights)):
-        raise ValueError(
-            "stimulus and stimulus_weights must be finite, got NaN or inf."
-        )
+    stimulus = np.atleast_1d(
+        _to_floats("stimulus", [] if stimulus is None else stimulus)
+    )
+    weights = _to_floats("stimulus_weights", weights)
     n_given = stimulus.shape[-1]
     if n_given > n_steps:
         raise ValueError(

@@ -3,11 +3,13 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -36,6 +38,7 @@ N_BACKGROUND = 16  # networks that share the background's duration
 RUNAWAY = 1.5  # mean PSP over that of the median network, above which one is dropped
 # Shares of the waveforms, unless papers_only
 SHARES = {"spikes": 0.5, "stretched": 0.25, "evoked": 0.15, "bursts": 0.1}
+_PART, _DAY = ".part-", 86400  # name of an unfinished folder; s
 _CONSTANTS = [name for name in vars(waveforms) if name.isupper() and name[0] != "_"]
 
 
@@ -86,6 +89,7 @@ def make_library(
     :func:`~mne_deepsif.data_path`, of about
     ``2 * sfreq * (1.536 * n_waveforms + n_parcels * background)`` bytes. It is written
     elsewhere and then renamed: a build that was killed, or two at once, do no harm.
+    What a killed build left is removed by a later one, a day after.
     """
     _validate_type(parcels, Parcels, "parcels")
     if connectome is None:
@@ -100,6 +104,7 @@ def make_library(
     folder = data_path() / "libraries" / f"library-{key}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
         _check_disk(folder.parent, parcels.n_parcels, parameters)
         logger.info("Simulating neural masses (kept in %s) ...", folder)
         library = _make_library(parcels, connectome=connectome, **parameters)
@@ -181,9 +186,17 @@ def _make_key(parcels, connectome, parameters):
     return key.hexdigest()[:16]
 
 
+def _remove_leftovers(folder):
+    """Remove what killed builds left; younger parts may be another process at work."""
+    for part in folder.glob(f"{_PART}*"):
+        with contextlib.suppress(FileNotFoundError):  # that process is done
+            if time.time() - part.stat().st_mtime > _DAY:
+                shutil.rmtree(part, ignore_errors=True)
+
+
 def _save(folder, library, parameters):
     """Write the folder whole or not at all, also with two processes at work."""
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
     try:
         for name in _array_names():
             np.save(part / f"{name}.npy", getattr(library, name))

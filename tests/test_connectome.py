@@ -95,6 +95,27 @@ def test_bad_centers(sphere):
         make_distance_connectome(centers, hemi + 1)
     with pytest.raises(ValueError, match="finite"):
         make_distance_connectome(centers * np.nan, hemi)
+    with pytest.raises(ValueError, match=r"centers must have the shape"):
+        make_distance_connectome(np.zeros((0, 3)), [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    (
+        (dict(length=0.0), "length must be positive"),
+        (dict(length=np.nan), "length must be positive"),
+        (dict(n_neighbors=0), "n_neighbors must be at least 1"),
+        (dict(homotopic=-0.1), "homotopic must be a share"),
+        (dict(homotopic=1.1), "homotopic must be a share"),
+        (dict(strength=-1.0), "strength must be finite and not negative"),
+        (dict(strength=np.nan), "strength must be finite and not negative"),
+    ),
+)
+def test_bad_rule(sphere, bad, match):
+    with pytest.raises(ValueError, match=match):
+        make_distance_connectome(*sphere, **bad)
+    with pytest.raises(TypeError, match=f"{next(iter(bad))} must be"):
+        make_distance_connectome(*sphere, **dict.fromkeys(bad, "x"))
 
 
 def test_bad_connectome():
@@ -107,6 +128,10 @@ def test_bad_connectome():
         Connectome(sparse.csr_array((2, 3)))
     with pytest.raises(ValueError, match="tract_lengths must have the shape"):
         Connectome(sparse.csr_array((2, 2)), sparse.csr_array((3, 3)))
+    with pytest.raises(ValueError, match="tract_lengths must be finite and not neg"):
+        Connectome(np.ones((2, 2)), -np.ones((2, 2)))
+    with pytest.raises(TypeError, match="weights must be"):
+        Connectome("connectivity.zip")
 
 
 def _write_zip(fname, **files):
@@ -147,6 +172,25 @@ def test_read_bad_file(tmp_path):
         read_tvb_connectivity(fname)
     _write_zip(fname, weights="0 1\n2", tract_lengths="0 1\n2 0", centres="A 1 2 3")
     with pytest.raises(ValueError, match="weights.txt has rows of different"):
+        read_tvb_connectivity(fname)
+    with pytest.raises(FileNotFoundError):
+        read_tvb_connectivity(tmp_path / "other.zip")
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    (
+        (dict(weights="0 1 2\n3 0 0"), r"got \(2, 3\), \(2, 2\) and 2 centres"),
+        (dict(centres="A 1 2 3"), "and 1 centres"),
+        (dict(weights="0 a\n1 0"), "something else than numbers"),
+        (dict(weights="0 -1\n1 0"), "weights must be finite and not negative"),
+    ),
+)
+def test_read_bad_tables(tmp_path, table, match):
+    fname = tmp_path / "connectivity.zip"
+    good = dict.fromkeys(("weights", "tract_lengths"), "0 1\n2 0")
+    _write_zip(fname, **good | dict(centres="A 1 2 3\nB 1 2 3") | table)
+    with pytest.raises(ValueError, match=match):
         read_tvb_connectivity(fname)
 
 

@@ -3,8 +3,14 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numba import njit
 from scipy import sparse
 from scipy.optimize import brentq
@@ -148,6 +154,43 @@ def test_bounded(connectome):
         2, connectome, n_networks=64, A=A, mu=mu, noise_std=10, dt=4, sfreq=250
     )
     assert np.isfinite(noisy).all()
+
+
+def _sizes(low, high):
+    return st.floats(np.log10(low), np.log10(high)).map(lambda x: float(10**x))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.lists(_sizes(1e-6, 0.8), min_size=2, max_size=2),  # a, b: dt=0.5 allows these
+    st.lists(_sizes(1.1e-6, 9e5), min_size=9, max_size=9),  # the other constants
+    st.lists(_sizes(1e-6, 9e5), min_size=6, max_size=6),  # A, mu, noise, coupling, ...
+)
+def test_never_nan(rates, constants, values):
+    """Whatever is permitted, however absurd, the activity stays finite."""
+    names = ("B", "v0", "nu_max", "r", "J", "a1", "a2", "a3", "a4")
+    parameters = JansenRit(*_in_order(rates, dict(zip(names, constants))))
+    A, mu, noise_std, coupling, stimulus, initial = values
+    psp = simulate_jansen_rit(
+        0.1,
+        Connectome(np.ones((3, 3)) - np.eye(3)),
+        n_networks=2,
+        A=A,
+        mu=mu,
+        noise_std=noise_std,
+        coupling=coupling,
+        stimulus=[stimulus, -stimulus],
+        initial=initial,
+        parameters=parameters,
+        transient=0.1,
+        random_state=0,
+    )
+    assert np.isfinite(psp).all()
+
+
+def _in_order(rates, constants):
+    constants |= dict(zip(("a", "b"), rates))
+    return [constants[name] for name in JansenRit.__dataclass_fields__]
 
 
 # ------------------------------------------------------------- The Virtual Brain
@@ -342,33 +385,67 @@ def test_ctrl_c(monkeypatch, connectome):
         simulate_jansen_rit(1e4, connectome, n_networks=32, picks=[0])
 
 
+def test_ctrl_c_of_a_process():
+    """A real interrupt, while threads integrate, ends a real process."""
+    code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mne_deepsif import simulate_jansen_rit\n"
+        "simulate_jansen_rit(0.1)\n"  # compile
+        "print('running', flush=True)\n"
+        "try:\n"
+        "    simulate_jansen_rit(1e5, n_networks=32, sfreq=1.0, verbose='error')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped', flush=True)\n"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert job.stdout.readline() == b"running\n"
+    with pytest.raises(subprocess.TimeoutExpired):  # it is at work
+        job.wait(0.5)
+    job.send_signal(signal.SIGINT)
+    out, _ = job.communicate(timeout=300)
+    assert (out, job.returncode) == (b"stopped\n", 0)
+
+
 # ---------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
     "options, match",
     [
-        (dict(A=-1), "A must be finite and not negative"),
+        (dict(A=-1), r"A must be finite and from 0 to 1e\+06, got .* -1"),
         (dict(mu=np.nan), "mu must be finite"),
+        (dict(mu=[0.1, np.nan]), "mu must be finite"),
         (dict(noise_std=np.inf), "noise_std must be finite"),
+        (dict(A=1e7), r"A must be finite and from 0 to 1e\+06, got .* 1e\+07"),
         (dict(A=np.ones(3)), r"A must be a number or have the shape"),
         (dict(A=np.ones((2, 11))), r"\(2, 12\) here, got \(2, 11\)"),
         (dict(dt=5), "dt must be above 0 and at most 4 ms"),
         (dict(dt=0), "dt must be above 0"),
+        (dict(dt=np.nan), "dt must be above 0"),
+        (dict(dt=0.2, parameters=JansenRit(b=4.0)), "at most 0.1 ms"),
         (dict(sfreq=300), "whole number of steps"),
         (dict(sfreq=4000), "whole number of steps"),
         (dict(duration=0), "duration must be positive"),
+        (dict(duration=np.nan), "duration must be positive and finite, got nan"),
         (dict(duration=0.001), "at least one sample"),
-        (dict(transient=-1), "transient not negative"),
-        (dict(n_networks=0), "n_networks must be positive"),
+        (dict(transient=-1), "transient finite and not negative"),
+        (dict(transient=np.nan), "transient finite and not negative"),
+        (dict(n_networks=0), "n_networks and n_parcels must be positive"),
+        (dict(n_parcels=-1), "n_networks and n_parcels must be positive"),
+        (dict(random_state=-1), "random_state must not be negative"),
         (dict(n_parcels=5), "connectome has 12 parcels but n_parcels is 5"),
-        (dict(coupling=-1), "coupling must be finite and not negative"),
+        (dict(coupling=-1), "coupling must be finite and from 0"),
+        (dict(coupling=1e6), "coupling times the connectome's weights must be"),
         (dict(speed=0), "speed must be positive"),
+        (dict(speed=np.nan), "speed must be positive"),
+        (dict(speed=0.001), "delays of up to .* ms, but at most 1000 ms"),
         (dict(picks=[12]), "from 0 to 11"),
         (dict(picks=[0.5]), "picks must hold parcel numbers"),
         (dict(picks=[]), "picks must hold parcel numbers"),
         (dict(stimulus=np.ones(5000)), "stimulus has 5000 steps"),
-        (dict(stimulus=[np.nan]), "stimulus and stimulus_weights must be finite"),
+        (dict(stimulus=[np.nan]), "stimulus must be finite"),
+        (dict(stimulus=[1], stimulus_weights=np.inf), "stimulus_weights must be fin"),
         (dict(stimulus=np.ones((3, 9))), "stimulus must be a number or have the shape"),
         (dict(stimulus=[1], stimulus_weights=np.ones(5)), "stimulus_weights must"),
         (dict(initial=np.nan), "initial must be finite"),
@@ -383,10 +460,38 @@ def test_bad_input(connectome, options, match):
         simulate_jansen_rit(**options)
 
 
-def test_bad_constants():
-    """Constants must be positive; tracts are needed for delays."""
-    with pytest.raises(ValueError, match="a must be positive"):
-        JansenRit(a=0)
+@pytest.mark.parametrize(
+    "options",
+    (
+        dict(connectome="tvb"),
+        dict(parameters=dict(a=0.1)),
+        dict(n_networks=2.5),
+        dict(n_parcels=2.5),
+        dict(n_jobs="all"),
+        dict(random_state=0.5),
+        dict(duration="1"),
+        dict(speed="3"),
+        dict(A="high"),
+        dict(stimulus="pulse"),
+    ),
+    ids=lambda options: next(iter(options)),
+)
+def test_bad_types(options):
+    with pytest.raises(TypeError, match=f"{next(iter(options))} must be"):
+        simulate_jansen_rit(**dict(duration=1.0) | options)
+
+
+@pytest.mark.parametrize("value", (0, -0.1, np.nan, np.inf, 1e7))
+@pytest.mark.parametrize("name", JansenRit.__dataclass_fields__)
+def test_bad_constants(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be positive, from 1e-06 to"):
+        JansenRit(**{name: value})
+
+
+def test_bad_constant_type_and_bare_connectome():
+    """Constants are numbers; tracts are needed for delays."""
+    with pytest.raises(TypeError, match="a must be"):
+        JansenRit(a="0.1")
     bare = Connectome(sparse.csr_array((2, 2)))
     with pytest.raises(ValueError, match="needs a connectome with tract_lengths"):
         simulate_jansen_rit(1, bare, speed=3)

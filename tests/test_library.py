@@ -3,8 +3,12 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import errno
+import os
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,6 +228,84 @@ def test_a_killed_build_leaves_nothing(coarse, cache, cheap, monkeypatch):
     assert len(cheap) == 2
 
 
+CHILD = """
+import signal, sys, time
+import mne, numpy as np
+from mne_deepsif import library as module, make_template_parcels
+from mne_deepsif.simulation import Library
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+mne.set_log_level("ERROR")
+
+def wait():
+    print("here", flush=True)
+    time.sleep(600)
+
+def make(parcels, sfreq, **kwargs):
+    if sys.argv[1] == "simulating":
+        wait()
+    return Library(*[np.ones((3, 4)) for _ in range(4)], sfreq)
+
+save = np.save
+
+def save_one(fname, array):
+    if "decay" in str(fname):  # the second of four
+        wait()
+    save(fname, array)
+
+module._make_library, np.save = make, save_one
+module.make_library(make_template_parcels(40))
+"""
+
+
+@pytest.mark.parametrize("when", ("simulating", "writing"))
+@pytest.mark.parametrize("number", (signal.SIGKILL, signal.SIGINT))
+def test_a_process_that_is_killed(coarse, cache, cheap, number, when):
+    """A real process ends amid a build: the next one builds, and reads no half."""
+    command = [sys.executable, "-c", CHILD, when]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    job = subprocess.Popen(command, **pipes)
+    assert job.stdout.readline() == b"here\n"
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode != 0
+    left = list(cache.iterdir())
+    if number == signal.SIGINT:
+        assert b"KeyboardInterrupt" in errors and not left
+    else:  # no time to clean up
+        assert [part.name[:6] for part in left] == [".part-"] * (when == "writing")
+    library = make_library(coarse)
+    assert len(cheap) == 1 and library.decay.std() > 0.1  # not the ones of the other
+    assert set(left) < set(cache.iterdir())  # it might still have been at work
+
+
+def test_leftovers_are_removed_after_a_day(coarse, cache, cheap):
+    make_library(coarse, n_patches=1)
+    (other,) = cache.iterdir()
+    old, young = cache / ".part-old", cache / ".part-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "decay.npy").write_bytes(b"half")
+    for folder in (old, other):
+        os.utime(folder, (time.time() - 2 * 86400,) * 2)
+    make_library(coarse)
+    assert not old.exists() and young.exists() and other.exists()
+
+
+def test_disk_that_fills_up(coarse, cache, cheap, monkeypatch):
+    """Another program took the space meanwhile: an error, and nothing is left."""
+
+    def full(fname, array):
+        with open(fname, "wb") as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(fname))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(np, "save", full)
+        make_library(coarse)
+    assert list(cache.iterdir()) == []
+
+
 def test_arrays_are_memory_mapped(coarse, cache, cheap):
     """Changes stay in memory, and torch takes the arrays without a warning."""
     library = make_library(coarse)
@@ -276,21 +358,36 @@ def test_two_builds_at_once(coarse, cache, cheap, monkeypatch):
     assert_array_equal(make_library(coarse).decay, first.decay)
 
 
-def test_many_processes_at_once(cache):
-    """Real processes build the same small library; all read the same numbers."""
-    code = (
-        "import mne, numpy as np\n"
-        "mne.set_log_level('ERROR')\n"
-        "from mne_deepsif import make_library, make_template_parcels\n"
-        "kw = dict(n_patches=20, n_waveforms=10, background=2.0, papers_only=True)\n"
-        "library = make_library(make_template_parcels(40), **kw)\n"
-        "print(float(library.background.astype(float).std()))"
-    )
-    command = [sys.executable, "-c", code]
-    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    outs = [job.communicate()[0] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0]
-    assert outs[0] == outs[1] and 0.9 < float(outs[0]) < 1.1
+TOGETHER = """
+import os, sys, time
+from pathlib import Path
+import mne, numpy as np
+from mne_deepsif import library as module, make_template_parcels
+from mne_deepsif.simulation import Library
+
+mne.set_log_level("ERROR")
+
+def make(parcels, sfreq, **kwargs):
+    (Path(sys.argv[1]) / str(os.getpid())).touch()
+    while len(os.listdir(sys.argv[1])) < 3:  # until all have begun
+        time.sleep(0.01)
+    return Library(*[np.full((500, 4000), os.getpid()) for _ in range(4)], sfreq)
+
+module._make_library = make
+library = module.make_library(make_template_parcels(40))
+print(*{int(x) for x in np.ravel([library.patches, library.background])})
+"""
+
+
+def test_many_processes_at_once(cache, tmp_path_factory):
+    """Three real processes build the same library together: all read one's."""
+    folder = str(tmp_path_factory.mktemp("begun"))
+    command = [sys.executable, "-c", TOGETHER, folder]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    outs = [job.communicate(timeout=900)[0].decode() for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0]
+    assert outs[0] == outs[1] == outs[2]
+    assert int(outs[0]) in [job.pid for job in jobs]
     (folder,) = cache.iterdir()
     assert len(list(folder.iterdir())) == 5
 

@@ -1,0 +1,138 @@
+"""Tables of doc/simulation.rst, made from the benchmarks' results at each build."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+def write_tables(folder):
+    """Write the tables where the pages include them."""
+    folder.mkdir(exist_ok=True)
+    engine, library = (_read(name) for name in ("jansen_rit", "library"))
+    tables = {
+        "trajectories": trajectories(engine),
+        "statistics": statistics(engine),
+        "scaling": scaling(engine),
+        "engines": engines(engine),
+        "use": use(engine),
+        "library": libraries(library),
+    }
+    for name, (header, *rows) in tables.items():
+        lines = [_row(cells) for cells in (header, *rows)]
+        text = "\n   ".join([".. csv-table::", ":header-rows: 1", "", *lines])
+        (folder / f"table_{name}.txt").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _read(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _row(cells):
+    return ", ".join(f'"{cell}"' for cell in cells)
+
+
+def trajectories(results):
+    """Relative error over 1 s without noise."""
+    errors = results["error without noise"]
+    yield "relative error over 1 s, no noise", "without delays", "delays, 3 m/s"
+    for dtype in ("float64", "float32"):
+        yield (
+            dtype,
+            *(f"{errors[f'{dtype}, {x}']:.0e}" for x in ("no delays", "delays")),
+        )
+
+
+def statistics(results):
+    """With noise: The Virtual Brain's run beside ours, and a test."""
+    found = results["with noise"]
+    (p,) = (value for name, value in found.items() if name.startswith("p, "))
+    columns = [found["TVB"], found["ours, mean"], found["ours, SD"], p]
+    names = {
+        "mean PSP (mV)": ("mean", None),
+        "standard deviation over time (mV)": ("std", None),
+        "share of power below 4 Hz": ("power below 4, 8, 16 Hz", 0),
+        "share of power below 8 Hz": ("power below 4, 8, 16 Hz", 1),
+        "share of power below 16 Hz": ("power below 4, 8, 16 Hz", 2),
+        "spikes per second of a seed, A = 3.6": ("seed spikes per s", None),
+    }
+    yield "with noise", "The Virtual Brain", "ours", "p"
+    for name, (key, number) in names.items():
+        row = [c[key] if number is None else c[key][number] for c in columns]
+        theirs, mean, std, p = row
+        digits = 2 if "spikes" in name else 4
+        yield (
+            name,
+            f"{theirs:.{digits}f}",
+            f"{mean:.{digits}f} ± {std:.{digits}f}",
+            (f"{p:.2f}"),
+        )
+
+
+def scaling(results):
+    """Network-seconds per second over parcels, networks and threads."""
+    found = results["speed"]
+    runs = ((1, 1), (16, 1), (32, 2), (64, 2))
+    yield "parcels", *(f"{n} networks, {jobs} threads" for n, jobs in runs)
+    names = {
+        "distance, 250": "250",
+        "distance, 994": "994",
+        "papers', 994": "994, papers' connectome",
+        "distance, 4000": "4000",
+    }
+    for key, name in names.items():
+        keys = [f"{key} parcels, {n} networks, {jobs} threads" for n, jobs in runs]
+        if all(key in found for key in keys):
+            yield name, *(f"{found[key]['per_second']:.3g}" for key in keys)
+
+
+def engines(results):
+    """Network-seconds per second of all that compute the same."""
+    found = results["speed"]
+    main = "papers', 994 parcels, 32 networks, 2 threads"
+    names = {
+        main: "ours",
+        "delays, 32 networks, 2 threads": "ours, with delays",
+        "float64 reference, 16 networks": "ours, plain NumPy in float64 (one thread)",
+        "plain torch, 16 networks": "plain torch",
+        "The Virtual Brain": "The Virtual Brain (one thread, with delays)",
+    }
+    yield (
+        "994 parcels, papers' connectome",
+        "network-seconds per second",
+        "ours over it",
+    )
+    for key, name in names.items():
+        if key in found:
+            value = found[key]["per_second"]
+            ratio = found[main]["per_second"] / value
+            yield name, f"{value:.3g}", f"{float(f'{ratio:.2g}'):g}"
+
+
+def use(results):
+    """Share of what a core can do."""
+    yield "of one core", ""
+    flops, share = results["flops per core"], results["share of sgemm flops"]
+    yield "arithmetic (10⁹ operations per s)", f"{flops / 1e9:.0f}"
+    yield "… of what a float32 matrix product reaches", f"{share:.0%}"
+    for name, value in results.items():
+        if "bandwidth" in name:
+            yield name, f"{value:.2g}"
+
+
+def libraries(results):
+    """Time, memory and size of the two libraries."""
+    cases = [name for name, value in results.items() if isinstance(value, dict)]
+    yield "", *cases
+    for key in results[cases[0]]:
+        values = [results[case][key] for case in cases]
+        if key == "waveforms":
+            values = [f"{n_waveforms} of {n_times}" for n_waveforms, n_times in values]
+        elif isinstance(values[0], float):
+            values = [
+                f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values
+            ]
+        yield key, *values
