@@ -14,6 +14,8 @@ and noise are drawn from seeds of their own.
 
 import argparse
 import json
+import os
+import time
 from pathlib import Path
 
 import mne
@@ -31,9 +33,16 @@ from mne_deepsif.template import (
 )
 from mne_deepsif.training import Sensors, save_training_set
 
-N_HEADS = 13  # the first is the template itself, the last is for validation
-SEED = 20_261_120
+SEED = 20_261_121
 LIBRARY_SEED = 1
+N_HEADS = 18  # 0 is the template itself; the last two are for validation only
+VALIDATION = {
+    16: "eeg-19 eeg-64 eeg-128 hydrocel-64 mag neuromag ctf275 joint-ctf275",
+    17: "eeg-32 eeg-75 eeg-256 hydrocel-128 grad ctf151 joint-neuromag joint-mag",
+}
+
+
+# ----------------------------------------------------------------------- heads
 
 
 def random_head(rng, deform):
@@ -48,19 +57,55 @@ def random_head(rng, deform):
         "scalp_scale": rng.uniform(0.8, 1.25),
     }
     ratio = 1 / np.exp(rng.uniform(np.log(20), np.log(80)))
-    return {"affine": shear @ scale}, layers, ratio, rng.uniform(0.25, 0.45)
+    scalp = rng.uniform(0.25, 0.45)
+    return {"affine": random_warp(rng, shear @ scale)}, layers, ratio, scalp
 
 
-def eeg_info(rng, jitter):
-    """Return all 10-05 electrodes, displaced by electrode placement noise (m)."""
-    montage = mne.channels.make_standard_montage("colin27_1005")
-    positions = montage.get_positions()
+def random_warp(rng, affine, n_waves=6):
+    """Return a smooth deformation of points of shape (n, 3): affine and waves.
+
+    The waves move points by 2 to 5 mm (rms), over wavelengths of 12 to 30 cm. Their
+    slopes add up to less than 1, so nothing can fold and the shells stay nested.
+    """
+    direction = rng.normal(size=(n_waves, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    waves = 2 * np.pi / rng.uniform(0.12, 0.3, (n_waves, 1)) * direction
+    amplitude = rng.normal(size=(n_waves, 3))
+    amplitude *= rng.uniform(0.002, 0.005) / np.sqrt(np.square(amplitude).sum() / 2)
+    phase = rng.uniform(0, 2 * np.pi, n_waves)
+
+    def warp(points):
+        moved = points + np.sin(points @ waves.T + phase) @ amplitude
+        return mne.transforms.apply_trans(affine, moved)
+
+    return warp
+
+
+def misplaced(trans, rng):
+    """Return a head to MRI transform with the error of a cap put on by landmarks.
+
+    The pitch is the largest one: caps by fiducials and caps by the cortex differ by
+    about 8 degrees on the two heads where both are known.
+    """
+    turn = mne.transforms.rotation(*np.deg2rad(rng.normal(0, [5.0, 2.0, 2.0])))
+    turn[:3, 3] = rng.normal(0, 0.004, 3)
+    return trans @ turn
+
+
+# --------------------------------------------------------------------- sensors
+
+
+def eeg_info(rng, jitter, kind="colin27_1005"):
+    """Return the electrodes of a net, displaced by electrode placement noise (m)."""
+    positions = mne.channels.make_standard_montage(kind).get_positions()
     names = list(positions["ch_pos"])
     points = np.array([positions["ch_pos"][name] for name in names])
-    # the lowest electrodes (below the ears) are in no usual cap
-    keep = points[:, 2] > positions["lpa"][2] - 0.035
-    _, first = np.unique(points.round(4), axis=0, return_index=True)
-    keep &= np.isin(np.arange(len(names)), first)  # T3 is T7 ...
+    keep = np.ones(len(names), bool)
+    if kind == "colin27_1005":
+        # the lowest electrodes (below the ears) are in no usual cap
+        keep = points[:, 2] > positions["lpa"][2] - 0.035
+        _, first = np.unique(points.round(4), axis=0, return_index=True)
+        keep &= np.isin(np.arange(len(names)), first)  # T3 is T7 ...
     placed = points + rng.normal(0, jitter, points.shape)
     ch_pos = {n: p for n, p, k in zip(names, placed, keep, strict=True) if k}
     montage = mne.channels.make_dig_montage(
@@ -72,30 +117,53 @@ def eeg_info(rng, jitter):
     return raw.info
 
 
-def meg_info(rng, scalp):
-    """Return a Neuromag array at a random position over the head.
+def meg_info(rng, system, scalp, n_draws=20):
+    """Return a MEG array at a random position over the head.
 
-    Where a coil would come closer than 12 mm to the scalp (in head coordinates), the
-    helmet is lifted.
+    The helmet's middle comes over the head's, turned by up to 10 degrees about each
+    axis and shifted by up to 20 mm, then pushed away until all coils are 12 mm clear
+    of the scalp (in head coordinates). Positions that end far above are drawn again;
+    where a large head fits none, the lowest of them is taken.
     """
-    info = mne.channels.read_meg_canonical_info("neuromag")
+    info = mne.channels.read_meg_canonical_info(system)
     coils = np.array([channel["loc"][:3] for channel in info["chs"]])
-    angles = rng.uniform(-10, 10, 3) * np.pi / 180
-    trans = mne.transforms.rotation(*angles)
-    trans[:3, 3] = rng.uniform(-0.012, 0.012, 3) + [0, 0, 0.04]
-    while _clearance(mne.transforms.apply_trans(trans, coils), scalp) < 0.012:
-        trans[2, 3] += 0.002
+    lowest = np.inf
+    for _ in range(n_draws):
+        trans = mne.transforms.rotation(*np.deg2rad(rng.uniform(-10, 10, 3)))
+        shift = rng.normal(size=3)
+        shift *= rng.uniform(0, 0.02) / np.linalg.norm(shift)
+        start = _middle(scalp[scalp[:, 2] > 0]) - _middle(coils)
+        start[2] = scalp[:, 2].max() + 0.02 - coils[:, 2].max()
+        trans[:3, 3] = start + shift
+        trans[:3, 3] += _push_away(mne.transforms.apply_trans(trans, coils), scalp)
+        top = mne.transforms.apply_trans(trans, coils)[:, 2].max()
+        if top < lowest:
+            lowest, best = top, trans
+        if lowest < scalp[:, 2].max() + 0.04:
+            break
     with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", best)
         info["projs"], info["bads"] = [], []
     return info
 
 
-def _clearance(points, scalp):
-    """Return the smallest distance of points to the scalp, negative inside of it."""
-    distance, nearest = cKDTree(scalp).query(points)
-    outward = ((points - scalp[nearest]) * (scalp[nearest] - scalp.mean(0))).sum(1)
-    return (np.sign(outward) * distance).min()
+def _middle(points):
+    return (points.min(0) + points.max(0)) / 2
+
+
+def _push_away(points, scalp, clearance=0.012, step=0.002):
+    """Return a shift that takes points clear of the scalp, upwards if wedged."""
+    tree, push = cKDTree(scalp), np.zeros(3)
+    normals = scalp - scalp.mean(0)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    while True:
+        distance, nearest = tree.query(points + push)
+        outward = ((points + push - scalp[nearest]) * normals[nearest]).sum(1)
+        close = nearest[np.sign(outward) * distance < clearance]
+        if not close.size:
+            return push
+        direction = normals[close].mean(0) + [0, 0, 0.2]
+        push += step * direction / np.linalg.norm(direction)
 
 
 def farthest_points(points, n_points, rng):
@@ -110,95 +178,150 @@ def farthest_points(points, n_points, rng):
 
 
 STANDARD = {
-    "19": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
-    "biosemi64": mne.channels.make_standard_montage("biosemi64").ch_names,
+    "eeg-19": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
+    "eeg-32": mne.channels.make_standard_montage("biosemi32").ch_names,
+    "eeg-64": mne.channels.make_standard_montage("biosemi64").ch_names,
 }
 
 
-def eeg_subsets(info, rng, n_random):
-    """Return channel lists: standard caps and random ones of 19 to 128."""
+def eeg_subsets(info, rng, n_random=4):
+    """Return channel lists by name: standard caps and evenly spread electrodes."""
     names = np.array(info.ch_names)
     points = np.array([channel["loc"][:3] for channel in info["chs"]])
-    sizes = np.exp(rng.uniform(np.log(19), np.log(128), n_random)).astype(int)
-    random = [names[farthest_points(points, size, rng)] for size in sizes]
-    standard = [np.intersect1d(subset, names) for subset in STANDARD.values()]
-    chosen = [*standard, *random]
-    return [_drop(subset, rng) for subset in chosen]
+    subsets = {name: np.intersect1d(subset, names) for name, subset in STANDARD.items()}
+    sizes = {f"eeg-{size}": size for size in (75, 128, 256)}
+    random = np.exp(rng.uniform(np.log(16), np.log(160), n_random)).astype(int)
+    sizes |= {f"eeg-random{number}": size for number, size in enumerate(random)}
+    for name, size in sizes.items():
+        subsets[name] = names[farthest_points(points, size, rng)]
+    return subsets
 
 
-def _drop(names, rng, most=0.1):
-    """Drop up to a tenth of the channels in half of the cases."""
-    if rng.random() < 0.5:
-        return list(names)
-    keep = rng.random(len(names)) > rng.uniform(0, most)
-    return [name for name, kept in zip(names, keep, strict=True) if kept]
+def drop_bads(info, rng, most=0.1):
+    """Drop up to a tenth of the channels in half of the cases.
+
+    A third of these lose a channel and its nearest neighbours, the others any.
+    """
+    n_channels = len(info["chs"])
+    n_bads = int(rng.uniform(0, most) * n_channels) if rng.random() < 0.5 else 0
+    order = rng.permutation(n_channels)
+    if rng.random() < 1 / 3:
+        points = np.array([channel["loc"][:3] for channel in info["chs"]])
+        order = np.argsort(np.linalg.norm(points - points[order[0]], axis=1))
+    return mne.pick_info(info, np.sort(order[n_bads:]))
+
+
+def add_projectors(info, rng, share=0.3):
+    """Add 1 to 3 SSP projectors of low spatial frequency in some of the cases.
+
+    Each channel type has its own. A topography is a vector field linear in space,
+    along the channel's direction: the normal of a magnetometer, the base line of a
+    planar gradiometer, the position of an electrode.
+    """
+    if rng.random() > share:
+        return
+    types = np.array(info.get_channel_types())
+    n_projectors = rng.integers(1, 4)
+    for kind in np.unique(types):
+        picks = np.flatnonzero(types == kind)
+        loc = np.array([info["chs"][pick]["loc"] for pick in picks])
+        direction = {"eeg": loc[:, :3], "mag": loc[:, 9:12], "grad": loc[:, 3:6]}[kind]
+        names = [info.ch_names[pick] for pick in picks]
+        fields = rng.normal(size=(n_projectors, 3, 4)) * [1, 10, 10, 10]  # 1/m
+        places = np.column_stack([np.ones(len(loc)), loc[:, :3]])
+        vectors = np.einsum("pdk,ck,cd->pc", fields, places, direction)
+        for vector in np.linalg.qr(vectors.T)[0].T:
+            data = dict(
+                nrow=1, ncol=len(names), row_names=None, col_names=names, data=[vector]
+            )
+            data["data"] = np.array(data["data"])
+            info["projs"].append(mne.Projection(data=data, desc=f"SSP {kind}"))
+
+
+# -------------------------------------------------------------------- the bank
 
 
 def sensors_of(info, fwd, names, parcels, rng):
     """Return training sensors of some channels, by the path that users take."""
     picked = mne.pick_info(info, mne.pick_channels(info.ch_names, names))
+    picked = drop_bads(picked, rng)
+    with picked._unlock():
+        picked["projs"] = list(picked["projs"])
+    add_projectors(picked, rng)
     cov = mne.make_ad_hoc_cov(picked, verbose="error")
-    spread = np.exp(rng.normal(0, 0.2, len(picked.ch_names)))
-    cov = mne.Covariance(
-        np.diag(cov.data) * spread**2, cov.ch_names, cov["bads"], cov["projs"], 0
-    )
+    variance = cov.data * np.exp(rng.normal(0, 0.2, len(picked.ch_names))) ** 2
+    cov = mne.Covariance(np.diag(variance), cov.ch_names, [], cov["projs"], 0)
     leadfield = make_leadfield(picked, fwd, cov, parcels=parcels)
-    std = np.sqrt(np.square(np.linalg.pinv(leadfield.whitener)).sum(1))
+    std = np.sqrt(variance)
     return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
 
 
 def joined(first, second, rng):
     """Return MEG and EEG as one set of sensors, one of the two with less noise."""
-    factor = np.exp(rng.normal(0, 0.5))
+    factor = np.exp(rng.normal(0, 0.8))
     return Sensors(
         np.concatenate([first.gain * factor, second.gain]),
         scipy.linalg.block_diag(first.whitener, second.whitener),
     )
 
 
-def misplaced(trans, rng):
-    """Return a head to MRI transform with the error of a cap put on by landmarks.
-
-    The pitch is the largest one: caps by fiducials and caps by the cortex differ by
-    about 8 degrees on the two heads where both are known.
-    """
-    turn = mne.transforms.rotation(*np.deg2rad(rng.normal(0, [5.0, 2.0, 2.0])))
-    turn[:3, 3] = rng.normal(0, 0.004, 3)
-    return trans @ turn
+def make_fwd(info, trans, src, bem):
+    """Return a forward with the normals' orientation, all vertices."""
+    fwd = mne.make_forward_solution(info, trans, src, bem, mindist=0.0)
+    return mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
 
 
 def head_sensors(index, parcels):
-    """Return all training sensors of one head."""
+    """Return the sensors of one head by name."""
     rng = np.random.default_rng([SEED, index])
     shape, layers, ratio, scalp = random_head(rng, deform=index > 0)
     src = make_template_source_space(**shape)
-    eeg_bem = make_template_bem(
-        **shape, **layers, conductivity=(scalp, scalp * ratio, scalp)
-    )
-    info = eeg_info(rng, jitter=0.003 if index else 0.0)
-    trans = make_template_trans(info, **shape)
-    if index:
-        trans["trans"] = misplaced(trans["trans"], rng)
-    fwd = mne.make_forward_solution(info, trans, src, eeg_bem, mindist=0.0)
-    eeg = [
-        sensors_of(info, fwd, names, parcels, rng)
-        for names in eeg_subsets(info, rng, n_random=6)
-    ]
+    conductivity = (scalp, scalp * ratio, scalp)
+    bem = make_template_bem(**shape, **layers, conductivity=conductivity)
+    sensors = {}
+
+    def add_eeg(info, subsets):
+        trans = make_template_trans(info, **shape)
+        if index:
+            trans["trans"] = misplaced(trans["trans"], rng)
+        fwd = make_fwd(info, trans, src, bem)
+        for name, names in subsets.items():
+            sensors[name] = sensors_of(info, fwd, names, parcels, rng)
+
+    jitter = 0.003 if index else 0.0
+    info = eeg_info(rng, jitter)
+    add_eeg(info, eeg_subsets(info, rng))
+    if index in VALIDATION:
+        for size in (64, 128):
+            kind = "GSN-HydroCel-64_1.0" if size == 64 else f"GSN-HydroCel-{size}"
+            net = eeg_info(rng, jitter, kind)
+            add_eeg(net, {f"hydrocel-{size}": net.ch_names})
+
     meg_bem = make_template_bem(**shape, conductivity=(0.3,))
+    trans = make_template_trans(info, **shape)
     mri_head = mne.transforms.invert_transform(trans)
-    scalp = mne.transforms.apply_trans(mri_head, eeg_bem["surfs"][0]["rr"])
-    meg = []
-    for _ in range(2):
-        info = meg_info(rng, scalp)
-        fwd = mne.make_forward_solution(
-            info, make_template_trans(info, **shape), src, meg_bem, mindist=0.0
-        )
-        for pick in ("mag", True):
-            picks = mne.pick_types(info, meg=pick)
-            names = _drop([info.ch_names[pick] for pick in picks], rng)
-            meg.append(sensors_of(info, fwd, names, parcels, rng))
-    both = [joined(meg[1], eeg[1], rng), joined(meg[3], eeg[5], rng)]
-    return eeg + meg + both
+    scalp = mne.transforms.apply_trans(mri_head, bem["surfs"][0]["rr"])
+
+    def add_meg(system, suffix=""):
+        info = meg_info(rng, system, scalp)
+        fwd = make_fwd(info, trans, src, meg_bem)
+        kinds = {"mag": "mag", "grad": "grad"} if system == "neuromag" else {}
+        for name, kind in {**kinds, system: True}.items():
+            names = [info.ch_names[pick] for pick in mne.pick_types(info, meg=kind)]
+            sensors[name + suffix] = sensors_of(info, fwd, names, parcels, rng)
+
+    add_meg("neuromag")
+    add_meg("neuromag", "-2")  # at another position
+    add_meg("ctf275")
+    if index in VALIDATION:
+        add_meg("ctf151")
+    for meg, eeg in (
+        ("neuromag", "eeg-64"),
+        ("mag", "eeg-random0"),
+        ("ctf275", "eeg-32"),
+    ):
+        sensors[f"joint-{meg}"] = joined(sensors[meg], sensors[eeg], rng)
+    return sensors
 
 
 def make_forwards(out, every=1, first=0):
@@ -208,29 +331,48 @@ def make_forwards(out, every=1, first=0):
         fname = out / f"head-{index:02d}.npz"
         if fname.exists():
             continue
+        start = time.perf_counter()
         arrays = {}
-        for number, sensors in enumerate(head_sensors(index, parcels)):
-            arrays[f"{number:02d}_gain"] = sensors.gain.astype(np.float32)
-            arrays[f"{number:02d}_whitener"] = sensors.whitener.astype(np.float32)
-        np.savez(fname, **arrays)
-        mne.utils.logger.info("%s: %d leadfields", fname.name, len(arrays) // 2)
+        for name, sensors in head_sensors(index, parcels).items():
+            scale = np.sqrt(np.mean(np.square(sensors.gain)))
+            arrays[f"{name}_gain"] = (sensors.gain / scale).astype(np.float16)
+            arrays[f"{name}_whitener"] = sensors.whitener.astype(np.float32)
+        part = fname.with_suffix(".part")
+        with open(part, "wb") as file:
+            np.savez(file, seed=[SEED, index], **arrays)
+        os.replace(part, fname)
+        seconds = time.perf_counter() - start
+        print(f"{fname.name}: {len(arrays) // 2} leadfields, {seconds:.0f} s", flush=1)
 
 
-def read_head(fname):
-    """Read the sensors of one head."""
-    with np.load(fname) as arrays:
-        names = sorted(name for name in arrays if name.endswith("gain"))
-        return [
-            Sensors(arrays[n], arrays[n.replace("gain", "whitener")]) for n in names
-        ]
+def read_head(out, index):
+    """Read the sensors of one head, by name."""
+    with np.load(out / f"head-{index:02d}.npz") as arrays:
+        names = [name[: -len("_gain")] for name in arrays if name.endswith("_gain")]
+        return {
+            name: Sensors(
+                arrays[f"{name}_gain"].astype(np.float32), arrays[f"{name}_whitener"]
+            )
+            for name in names
+        }
 
 
 def make_training_set(out):
-    """Put library and bank into the one file that training reads."""
+    """Put library and bank into the one file that training reads.
+
+    ``sensors.json`` names the leadfields of both groups, in their order.
+    """
     library = make_library(make_template_parcels(), random_state=LIBRARY_SEED)
-    heads = [read_head(fname) for fname in sorted(out.glob("head-*.npz"))]
-    train = [sensors for head in heads[:-1] for sensors in head]
-    save_training_set(out / "training.npz", library, train, heads[-1])
+    heads = {index: read_head(out, index) for index in range(N_HEADS)}
+    names = {"train": [], "validation": []}
+    for index, sensors in heads.items():
+        group = "validation" if index in VALIDATION else "train"
+        picks = VALIDATION[index].split() if index in VALIDATION else sensors
+        names[group] += [(index, name) for name in picks]
+    groups = [[heads[index][name] for index, name in names[kind]] for kind in names]
+    (out / "sensors.json").write_text(json.dumps({"seed": SEED, **names}, indent=1))
+    save_training_set(out / "part.npz", library, *groups)
+    os.replace(out / "part.npz", out / "training.npz")
 
 
 def train(out, steps):
@@ -247,8 +389,9 @@ def pack(out):
 
     import torch
 
-    from mne_deepsif import estimator as module
     from mne_deepsif import weights
+    from mne_deepsif.estimator import DeepSIFEstimator
+    from mne_deepsif.files import write_estimator
     from mne_deepsif.network import make_network
 
     parcels = make_template_parcels()
@@ -261,7 +404,7 @@ def pack(out):
         **record["sizes"],
     )
     network.load_state_dict(torch.load(out / "weights.pt", weights_only=True))
-    estimator = module.DeepSIFEstimator(weights=None)
+    estimator = DeepSIFEstimator(weights=None)
     estimator.network_, estimator.parcels_ = network.eval(), parcels
     estimator.sfreq_, estimator.n_times_ = 125.0, record["options"]["n_times"]
     estimator.ch_names_, estimator.history_ = None, record["history"]
@@ -269,10 +412,10 @@ def pack(out):
         "script": "benchmarks/train_generic.py",
         "options": record["options"],
         "seconds": record["seconds"],
-        "n_heads": N_HEADS - 1,
+        "n_heads": N_HEADS - len(VALIDATION),
     }
     fname = weights._DATA / "generic.safetensors"
-    module._write(estimator, fname, overwrite=True, dtype=np.float16)
+    write_estimator(estimator, fname, overwrite=True, dtype=np.float16)
     registry = {
         "generic": {
             "file": fname.name,
@@ -289,11 +432,13 @@ if __name__ == "__main__":
     parser.add_argument("step", choices=["forwards", "library", "train", "pack"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=14_000)
+    parser.add_argument("--every", type=int, default=1, help="forwards: 2 of ...")
+    parser.add_argument("--first", type=int, default=0, help="... two processes")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     mne.set_log_level("WARNING")
     if args.step == "forwards":
-        make_forwards(args.out)
+        make_forwards(args.out, args.every, args.first)
     elif args.step == "library":
         make_training_set(args.out)
     elif args.step == "train":

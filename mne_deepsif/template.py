@@ -105,9 +105,10 @@ def make_template_source_space(*, affine=None, verbose=None):
 
     Parameters
     ----------
-    affine : array of shape (3, 4) or (4, 4) | None
-        Deformation of the head (in m, applied to MRI coordinates). Use the same
-        one in :func:`make_template_bem` and :func:`make_template_trans`.
+    affine : array of shape (3, 4) or (4, 4) | callable | None
+        Deformation of the head (in m, applied to MRI coordinates): a matrix, or a
+        function from points to points of shape (n, 3) for a smooth warp. Use the
+        same one in :func:`make_template_bem` and :func:`make_template_trans`.
     %(verbose)s
 
     Returns
@@ -141,6 +142,8 @@ def make_template_source_space(*, affine=None, verbose=None):
 def _check_affine(affine):
     if affine is None:
         return np.eye(4)
+    if callable(affine):
+        return affine
     affine = np.array(affine, float)
     if affine.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"affine must have shape (3, 4) or (4, 4), got {affine.shape}")
@@ -150,11 +153,22 @@ def _check_affine(affine):
     return affine
 
 
+def _move_points(points, affine):
+    """Move points of shape (n, 3) by a checked ``affine``."""
+    if callable(affine):
+        return affine(points)
+    return mne.transforms.apply_trans(affine, points)
+
+
+def _is_identity(affine):
+    return not callable(affine) and np.array_equal(affine, np.eye(4))
+
+
 def _move_surface(surf, affine):
     """Move the vertices of a surface, and turn its normals with them."""
-    if np.array_equal(affine, np.eye(4)):
+    if _is_identity(affine):
         return {}
-    rr = mne.transforms.apply_trans(affine, surf["rr"])
+    rr = _move_points(surf["rr"], affine)
     moved = dict(rr=rr, tris=surf["tris"], np=len(rr), ntri=len(surf["tris"]))
     moved = mne.surface.complete_surface_info(
         moved, copy=False, do_neighbor_tri=False, verbose=False
@@ -181,7 +195,7 @@ def make_template_bem(
         (a single-layer model, enough for MEG).
     skull_scale, scalp_scale : float
         Factors on the thickness of the skull and of the scalp.
-    affine : array of shape (3, 4) or (4, 4) | None
+    affine : array of shape (3, 4) or (4, 4) | callable | None
         Deformation of the head, see :func:`make_template_source_space`.
     ico : 2 | 3 | 4
         Resolution of each surface: 320, 1280 or 5120 triangles.
@@ -207,7 +221,7 @@ def make_template_bem(
         return _solve_bem(layers, conductivity, affine, ico)
 
     params = [conductivity, skull_scale, scalp_scale, ico]
-    plain = (skull_scale, scalp_scale) == (1, 1) and np.array_equal(affine, np.eye(4))
+    plain = (skull_scale, scalp_scale) == (1, 1) and _is_identity(affine)
     if not plain:
         return make()
     return _cached(
@@ -224,7 +238,7 @@ def _solve_bem(layers, conductivity, affine, ico):
     surfs = []
     for layer, sigma, id_ in zip(layers, conductivity, _BEM_IDS):
         surf = mne.bem._ico_downsample(layer, ico)
-        rr = mne.transforms.apply_trans(affine, surf["rr"])
+        rr = _move_points(surf["rr"], affine)
         surf = dict(rr=rr, tris=surf["tris"], np=len(rr), ntri=len(surf["tris"]))
         surf = mne.surface.complete_surface_info(surf, copy=False, verbose=False)
         surf.update(id=id_, sigma=sigma, coord_frame=FIFF.FIFFV_COORD_MRI)
@@ -242,7 +256,7 @@ def make_template_trans(info, *, affine=None, verbose=None):
         With digitised nasion, LPA and RPA (head coordinates) the three are matched
         with the template's by rotation and translation; otherwise MNE's built-in
         transform of fsaverage stands for them.
-    affine : array of shape (3, 4) or (4, 4) | None
+    affine : array of shape (3, 4) or (4, 4) | callable | None
         Deformation of the head, see :func:`make_template_source_space`.
     %(verbose)s
 
@@ -270,7 +284,7 @@ def make_template_trans(info, *, affine=None, verbose=None):
     else:
         to_head = mne.transforms.invert_transform(mne.read_trans(builtin_path("trans")))
         points = mne.transforms.apply_trans(to_head, fiducials)
-    fiducials = mne.transforms.apply_trans(_check_affine(affine), fiducials)
+    fiducials = _move_points(fiducials, _check_affine(affine))
     trans = mne.coreg.fit_matched_points(points, fiducials)
     return mne.transforms.Transform("head", "mri", trans)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import mne
@@ -171,6 +172,24 @@ def test_deformation_is_the_same_for_all():
         turned = old["nn"] @ np.linalg.inv(affine[:, :3])
         turned /= np.linalg.norm(turned, axis=1, keepdims=True)
         assert np.median((turned * new["nn"]).sum(axis=1)) > 0.99
+
+
+def test_deformation_by_a_function(info):
+    matrix = np.array(
+        [[1.1, 0, 0, 0], [0, 0.9, 0.05, 0], [0, 0, 1.2, 0.01], [0, 0, 0, 1]]
+    )
+    calls = [make_template_source_space, partial(make_template_trans, info)]
+    calls.append(partial(make_template_bem, conductivity=(0.3,), ico=2))
+    moved, expected = (
+        [call(affine=affine) for call in calls]
+        for affine in (partial(mne.transforms.apply_trans, matrix), matrix)
+    )
+    for new, old in zip(
+        [*moved[0], *moved[2]["surfs"]], [*expected[0], *expected[2]["surfs"]]
+    ):
+        np.testing.assert_array_equal(new["rr"], old["rr"])
+        np.testing.assert_array_equal(new["nn"], old["nn"])
+    np.testing.assert_array_equal(moved[1]["trans"], expected[1]["trans"])
 
 
 @pytest.mark.parametrize(
