@@ -197,7 +197,7 @@ class Simulator:
     def _integers(self, high, *shape):
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
-    def draw(self, n_batch):
+    def draw_sources(self, n_batch):
         """Draw the sources of a batch, before any leadfield.
 
         Returns
@@ -206,8 +206,6 @@ class Simulator:
             Spatial profile of each source; zero for absent sources.
         waves : tensor of shape (n_batch, max_sources, n_times)
             Waveform of each source, its peak at 1 (or -1).
-        background : tensor of shape (n_batch, n_parcels, n_times)
-            Ongoing activity.
         chosen : tensor of shape (n_batch, max_sources)
             Index of each source's patch, -1 where absent.
         peak_power : tensor of shape (n_batch, max_sources)
@@ -224,13 +222,23 @@ class Simulator:
         weights.scatter_add_(2, self.patches[chosen].clamp_min(0), self.decay[chosen])
         weights *= present[..., None]
         waves, peak_power = self._draw_waves(n_batch, n_max)
-        return (
-            weights,
-            waves,
-            self._draw_background(n_batch),
-            torch.where(present, chosen, -1),
-            peak_power,
-        )
+        return weights, waves, torch.where(present, chosen, -1), peak_power
+
+    def draw(self, n_batch):
+        """Draw the sources and the background of a batch.
+
+        Returns
+        -------
+        weights, waves : tensors
+            See :meth:`draw_sources`.
+        background : tensor of shape (n_batch, n_parcels, n_times)
+            Ongoing activity.
+        chosen, peak_power : tensors
+            See :meth:`draw_sources`.
+        """
+        weights, waves, chosen, peak_power = self.draw_sources(n_batch)
+        background = self.draw_windows(self.background, n_batch)
+        return weights, waves, background, chosen, peak_power
 
     def _draw_waves(self, n_batch, n_max):
         which = self._integers(len(self.waveforms), n_batch, n_max)
@@ -258,10 +266,24 @@ class Simulator:
             torch.where(shared, peak[:, :1] + lag, peak),
         )
 
-    def _draw_background(self, n_batch):
-        start = self._integers(len(self.background) - self.n_times + 1, n_batch)
+    def draw_windows(self, activity, n_batch):
+        """Draw windows of ongoing activity.
+
+        Parameters
+        ----------
+        activity : tensor of shape (n_background_times, n_rows)
+            ``background``, or its projection on sensors.
+        n_batch : int
+            How many.
+
+        Returns
+        -------
+        windows : tensor of shape (n_batch, n_rows, n_times)
+            The windows.
+        """
+        start = self._integers(len(activity) - self.n_times + 1, n_batch)
         times = start[:, None] + torch.arange(self.n_times, device=self.device)
-        return self.background[times].float().transpose(1, 2)
+        return activity[times].float().transpose(1, 2)
 
     def project(self, gain, weights, waves, background, chosen, peak_power):
         """Scale the sources, project them with a leadfield and add noise.
@@ -281,6 +303,31 @@ class Simulator:
             Activity of the patches without background, largest absolute value 1.
         """
         ongoing = (background.transpose(1, 2) @ gain.T).transpose(1, 2)
+        data, waves = self.superpose(gain, weights, waves, ongoing, chosen, peak_power)
+        sources = waves.transpose(1, 2) @ weights  # times first in memory
+        peak = torch.maximum(sources.amax((1, 2)), -sources.amin((1, 2)))
+        sources /= torch.where(peak > 0, peak, 1.0)[:, None, None]
+        return data, sources.transpose(1, 2)
+
+    def superpose(self, gain, weights, waves, ongoing, chosen, peak_power):
+        """Scale the sources, add ongoing activity at the sensors, and add noise.
+
+        Parameters
+        ----------
+        gain : tensor of shape (n_channels, n_parcels)
+            Leadfield, whitened or not.
+        weights, waves, chosen, peak_power : tensors
+            What :meth:`draw_sources` returned.
+        ongoing : tensor of shape (n_batch, n_channels, n_times)
+            Background activity as the sensors see it.
+
+        Returns
+        -------
+        data : tensor of shape (n_batch, n_channels, n_times)
+            Noisy sensor data.
+        waves : tensor of shape (n_batch, max_sources, n_times)
+            The waveforms, scaled; zero for sources that are absent or unseen.
+        """
         topographies = weights @ gain.T  # (n_batch, max_sources, n_channels)
         snr = self._uniform(*self.background_snr, *chosen.shape)
         patch_power = topographies.square().sum(-1) * peak_power
@@ -289,11 +336,7 @@ class Simulator:
         seen = (chosen >= 0) & (patch_power > 0)
         waves = waves * torch.where(seen, scale, 0.0)[..., None]
         data = topographies.transpose(1, 2) @ waves + ongoing
-        data = self._add_noise(data)
-        sources = waves.transpose(1, 2) @ weights  # times first in memory
-        peak = torch.maximum(sources.amax((1, 2)), -sources.amin((1, 2)))
-        sources /= torch.where(peak > 0, peak, 1.0)[:, None, None]
-        return data, sources.transpose(1, 2)
+        return self._add_noise(data), waves
 
     def _add_noise(self, data):
         snr = self._uniform(*self.sensor_snr, len(data))

@@ -21,8 +21,8 @@ from mne_deepsif.training import (
     Trainer,
     TrainingOptions,
     main,
-    mse_loss,
     read_training_set,
+    relative_error,
     resolve_device,
     resolve_precision,
     save_training_set,
@@ -79,7 +79,8 @@ OPTIONS = TrainingOptions(
 def network(seed=0, readout=0.0):
     """Return a small network; its first estimate is zero unless ``readout`` is not."""
     n_features = N_KERNELS * N_PARCELS
-    made = make_network("compact", n_features, N_PARCELS, N_TIMES, seed, width=24)
+    sizes = dict(width=24, gate_width=24)
+    made = make_network("compact", n_features, N_PARCELS, N_TIMES, seed, **sizes)
     if readout:
         generator = torch.Generator().manual_seed(seed)
         torch.nn.init.normal_(made.readout.weight, 0, readout, generator=generator)
@@ -107,11 +108,13 @@ def assert_same(one, two):
 def validation_loss(trainer):
     """Mean over leadfields of the error's power over that of the truth, in NumPy."""
     losses = []
-    for X, Y in trainer.validation:
+    for X, Y, power in trainer.validation:
         with torch.inference_mode():
             estimate = trainer.network(X).double().numpy()
-        truth = Y.double().numpy()
-        losses.append(np.sum((estimate - truth) ** 2) / np.sum(truth**2))
+        truth, power = Y.double().numpy(), float(power)
+        lost = power - np.sum(truth**2)
+        assert lost > -1e-3 * power
+        losses.append((np.sum((estimate - truth) ** 2) + lost) / power)
     return np.mean(losses)
 
 
@@ -130,13 +133,24 @@ def test_it_learns(library, sensors):
     assert_allclose(validation_loss(trainer), trainer.best_loss, rtol=1e-4)
 
 
-def test_mse_loss_by_hand():
-    sources = torch.tensor([[3.0, 0.0], [0.0, -4.0]])
-    assert_allclose(mse_loss(0 * sources, sources), 1)
-    assert_allclose(mse_loss(sources, sources), 0)
-    assert_allclose(mse_loss(sources + 1, sources), 4 / 25)
-    assert_allclose(mse_loss(0 * sources, 0 * sources), 0)  # a batch without a source
-    assert torch.isfinite(mse_loss(sources, 0 * sources))
+def test_relative_error_by_hand():
+    sources, power = torch.tensor([[3.0, 0.0], [0.0, -4.0]]), torch.tensor(25.0)
+    assert_allclose(relative_error(0 * sources, sources, power), 1)
+    assert_allclose(relative_error(sources, sources, power), 0)
+    assert_allclose(relative_error(sources + 1, sources, power), 4 / 25)
+    # what no component holds counts as missed
+    assert_allclose(relative_error(sources, sources, 2 * power), 0.5)
+    silent = 0 * sources, torch.tensor(0.0)  # a batch without a source
+    assert_allclose(relative_error(0 * sources, *silent), 0)
+    assert torch.isfinite(relative_error(sources, *silent))
+
+
+def test_components_hold_nearly_all_of_the_sources(library, sensors):
+    """Error in components and error over all times are the same thing."""
+    trainer = make_trainer(library, sensors, n_validation=64)
+    for _, Y, power in trainer.validation:
+        assert Y.shape[1:] == (trainer.network.sizes["n_components"], N_PARCELS)
+        assert 0.8 < float(Y.square().sum() / power) <= 1 + 1e-5
 
 
 def test_same_seed_same_result(library, sensors):
@@ -199,12 +213,13 @@ def test_validation_and_training_share_nothing(library, sensors):
 def test_units_of_the_leadfield_do_not_matter(library, sensors):
     """Volts or microvolts: the network gets the same input."""
     scaled = [replace(one, gain=1e-7 * one.gain) for one in sensors]
-    for (X, Y), (other_X, other_Y) in zip(
+    for (X, Y, _), (other_X, other_Y, _) in zip(
         make_trainer(library, sensors).validation,
         make_trainer(library, scaled).validation,
     ):
-        assert_allclose(X, other_X, atol=1e-3)
-        assert_allclose(Y, other_Y, atol=1e-3)
+        # components have no sign of their own
+        assert_allclose(X.mT @ X, other_X.mT @ other_X, atol=1e-2)
+        assert_allclose(X.mT @ Y, other_X.mT @ other_Y, atol=1e-2)
 
 
 def test_sensors_encoder_trains(library, sensors):
@@ -398,14 +413,16 @@ def test_command_line_needs_torch_and_numpy_only(long_set, tmp_path):
         "runpy.run_module('mne_deepsif.training', run_name='__main__')\n"
     )
     arguments = [str(long_set), str(folder), "--steps", "3", "--batch-size", "4"]
-    arguments += ["--width", "16", "--blocks", "1", "--device", "cpu"]
+    arguments += ["--width", "16", "--gate-width", "8", "--blocks", "1"]
+    arguments += ["--device", "cpu"]
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record = json.loads((folder / "history.json").read_text())
     assert [step for step, _ in record["history"]] == [0, 3]
     assert record["options"]["batch_size"] == 4
-    assert record["sizes"] == {"width": 16, "n_blocks": 1}
+    sizes = {"width": 16, "gate_width": 8, "n_blocks": 1, "n_components": 4}
+    assert record["sizes"] == sizes
     state = torch.load(folder / "weights.pt", weights_only=True)
     n_times = record["options"]["n_times"]
     net = make_network(
