@@ -12,22 +12,30 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["metrics", "patches", "simulation", "stc_metrics"],
     submod_attrs={
-        "apply": ["apply_deepsif", "apply_deepsif_epochs", "apply_deepsif_raw"],
+        "apply": [
+            "apply_deepsif",
+            "apply_deepsif_epochs",
+            "apply_deepsif_raw",
+            "goodness_of_fit",
+        ],
         "connectome": [
             "Connectome",
             "make_distance_connectome",
             "read_tvb_connectivity",
         ],
-        "estimator": ["DeepSIFEstimator", "read_deepsif"],
+        "estimator": ["DeepSIFEstimator"],
+        "files": ["read_deepsif"],
         "jansen_rit": ["simulate_jansen_rit"],
         "leadfield": ["Leadfield", "make_leadfield"],
         "library": ["make_library"],
+        "original": ["read_original_checkpoint"],
         "parcels": [
             "Parcels",
             "assign_vertices",
             "make_parcels",
             "make_template_parcels",
         ],
+        "prepared": ["DeepSIFOperator", "make_deepsif_operator"],
         "scenario": ["Truth", "simulate_evoked", "simulate_raw"],
         "template": [
             "data_path",

@@ -3,14 +3,26 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import replace
 
 import mne
 import numpy as np
-from mne.utils import _check_option, _validate_type, logger, verbose
-from scipy import sparse
+from mne.utils import ProgressBar, _validate_type, verbose
 
-from .leadfield import Leadfield, check_average_reference, make_leadfield
+from .checks import check_units
+from .leadfield import good_spans, make_whitener
+from .prepared import (
+    apply_array,
+    log_explained,
+    make_plan,
+    make_stc,
+    warn_constant,
+)
+from .windows import chunks, explained, window_starts
+
+_GROUP = 32  # windows estimated together
+_DENSE = 2**30  # bytes; a larger estimate of raw stays in parcels until it is used
 
 
 @verbose
@@ -33,8 +45,9 @@ def apply_deepsif(
     ----------
     evoked : Evoked
         The data.
-    fwd : Forward
-        Forward solution with a surface source space of both hemispheres.
+    fwd : Forward | DeepSIFOperator
+        Forward solution with a surface source space of both hemispheres, or what
+        :func:`make_deepsif_operator` prepared from one.
     noise_cov : Covariance | None
         Noise covariance of single trials: it is divided by ``evoked.nave``. None
         makes an ad-hoc one, with a warning.
@@ -75,7 +88,7 @@ def apply_deepsif(
     ones. EEG must have an average reference, applied or as a projector.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
-    plan = _make_plan(
+    plan = make_plan(
         evoked.info,
         fwd,
         noise_cov,
@@ -86,13 +99,46 @@ def apply_deepsif(
         nave=evoked.nave,
         subjects_dir=subjects_dir,
     )
-    sources = _apply_array(evoked.data, plan)
-    stc = _make_stc(sources, plan, evoked.times[0])
+    sources, powers = apply_array(evoked.data, plan)
+    log_explained(powers)
+    warn_constant(powers, plan)
+    check_units(evoked.data[plan.picks], plan.leadfield.ch_types)
+    stc = make_stc(sources, plan, evoked.times[0])
     if not return_residual:
         return stc
     residual = evoked.copy().pick(plan.leadfield.ch_names).apply_proj()
     residual.data[:] = _subtract_fit(evoked.data, sources, plan)
     return stc, residual
+
+
+def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
+    """Compute the share of the data that an estimate explains, at each time.
+
+    Parameters
+    ----------
+    evoked : Evoked
+        The data.
+    residual : Evoked
+        What the estimate leaves, from ``apply_deepsif(..., return_residual=True)`` or
+        :func:`mne.minimum_norm.apply_inverse`.
+    noise_cov : Covariance
+        Noise covariance, which makes channels of different types comparable.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance, see :func:`mne.compute_rank`.
+
+    Returns
+    -------
+    share : array of shape (n_times,)
+        ``1 - |residual|² / |data|²`` of the whitened data: 1 is all of it. Noise is not
+        meant to be explained, so that it falls where the signal is weak, and it is
+        negative where the estimate is worse than none. NaN where the data are 0.
+    """
+    for name, inst in dict(evoked=evoked, residual=residual).items():
+        _validate_type(inst, mne.Evoked, name)
+    whiten = make_whitener(evoked.info, noise_cov, residual.ch_names, rank)
+    picks = [evoked.ch_names.index(name) for name in residual.ch_names]
+    data, rest = whiten @ evoked.data[picks], whiten @ residual.data
+    return explained(data, data - rest)
 
 
 @verbose
@@ -115,7 +161,7 @@ def apply_deepsif_epochs(
     ----------
     epochs : Epochs
         The data. They are not averaged.
-    fwd : Forward
+    fwd : Forward | DeepSIFOperator
         As in :func:`apply_deepsif`.
     noise_cov : Covariance | None
         As in :func:`apply_deepsif`, of single trials.
@@ -128,7 +174,7 @@ def apply_deepsif_epochs(
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     return_generator : bool
-        Return a generator, which keeps one epoch in memory, instead of a list.
+        Return a generator, which keeps few epochs in memory, instead of a list.
     subjects_dir : path-like | None
         As in :func:`apply_deepsif`.
     %(verbose)s
@@ -137,9 +183,14 @@ def apply_deepsif_epochs(
     -------
     stcs : list of SourceEstimate | generator
         One estimate per epoch, see :func:`apply_deepsif`.
+
+    Notes
+    -----
+    Several epochs go through the network at once, which is faster and changes the
+    estimates by no more than rounding (1e-4 of the peak).
     """
     _validate_type(epochs, mne.BaseEpochs, "epochs")
-    plan = _make_plan(
+    plan = make_plan(
         epochs.info,
         fwd,
         noise_cov,
@@ -162,8 +213,10 @@ def apply_deepsif_raw(
     estimator="generic",
     start=None,
     stop=None,
+    decim=1,
     label=None,
     pick_ori=None,
+    reject_by_annotation=True,
     rank=None,
     subjects_dir=None,
     verbose=None,
@@ -173,8 +226,8 @@ def apply_deepsif_raw(
     Parameters
     ----------
     raw : Raw
-        The data.
-    fwd : Forward
+        The data. They are read piece by piece, so ``preload=False`` is fine.
+    fwd : Forward | DeepSIFOperator
         As in :func:`apply_deepsif`.
     noise_cov : Covariance | None
         As in :func:`apply_deepsif`.
@@ -184,10 +237,19 @@ def apply_deepsif_raw(
         Index of the first sample, None is 0.
     stop : int | None
         Index of the first sample not to use, None is the end.
+    decim : int
+        Keep every so many-th sample of the estimate. It contains nothing above half
+        the estimator's rate (62.5 Hz for the generic weights), so that ``decim=8``
+        loses nothing at 1000 Hz.
     label : Label | BiHemiLabel | None
         As in :func:`apply_deepsif`. Saves memory.
     pick_ori : None | "normal" | "vector"
         As in :func:`apply_deepsif`.
+    reject_by_annotation : bool
+        If True (default), spans whose annotation starts with ``'bad'`` are NaN in the
+        estimate, and no window reaches into them or over an edge (where recordings
+        were joined): an artefact cannot spoil what lies beside it. If False,
+        annotations are ignored, as :func:`mne.minimum_norm.apply_inverse_raw` does.
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     subjects_dir : path-like | None
@@ -197,11 +259,23 @@ def apply_deepsif_raw(
     Returns
     -------
     stc : SourceEstimate | VectorSourceEstimate
-        See :func:`apply_deepsif`. Times count from the raw's first sample.
+        See :func:`apply_deepsif`; in single precision. Times count from the raw's
+        first sample.
+
+    Notes
+    -----
+    Windows overlap by half; they are the same however long the recording is. What
+    grows with it is only the result: 4 bytes for each parcel (of ``label``) and sample
+    kept. The data of an estimate above 1 GB are multiplied out to vertices when
+    ``stc.data`` is used, as those of :func:`mne.minimum_norm.apply_inverse_epochs`
+    are; :meth:`stc.crop <mne.SourceEstimate.crop>` it first.
     """
     _validate_type(raw, mne.io.BaseRaw, "raw")
     start, stop = _check_range(start, stop, raw.n_times)
-    plan = _make_plan(
+    _validate_type(decim, "int-like", "decim")
+    if decim < 1:
+        raise ValueError(f"decim must be 1 or more, got {decim}.")
+    plan = make_plan(
         raw.info,
         fwd,
         noise_cov,
@@ -211,133 +285,72 @@ def apply_deepsif_raw(
         rank=rank,
         subjects_dir=subjects_dir,
     )
-    sources = _apply_array(raw.get_data(start=start, stop=stop), plan)
-    return _make_stc(sources, plan, raw.times[start])
-
-
-# --------------------------------------------------------------- the shared path
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All that does not depend on the data's values."""
-
-    info: mne.Info  # of the data
-    leadfield: Leadfield
-    estimator: object
-    vertices: list  # to return, lh and rh
-    vertex_area: sparse.csr_array  # (n_vertices, n_parcels), m²
-    normals: np.ndarray | None  # (n_vertices, 3); None for a scalar estimate
-
-    @property
-    def picks(self):
-        """Indices of the channels used."""
-        index = {name: pick for pick, name in enumerate(self.info["ch_names"])}
-        return [index[name] for name in self.leadfield.ch_names]
-
-
-def _make_plan(
-    info, fwd, noise_cov, estimator, *, label, pick_ori, rank, subjects_dir, nave=1
-):
-    _check_option("pick_ori", pick_ori, [None, "normal", "vector"])
-    _validate_type(label, (mne.Label, mne.BiHemiLabel, None), "label")
-    estimator = _resolve_estimator(estimator)
-    if estimator.encoder == "sensors" and noise_cov is None:
-        noise_cov = mne.make_ad_hoc_cov(info)  # its data are not whitened: no warning
-    leadfield = make_leadfield(
-        info,
-        fwd,
-        noise_cov,
-        parcels=estimator.parcels_,
-        ch_names=estimator.ch_names_,
-        rank=rank,
-        nave=nave,
-        subjects_dir=subjects_dir,
-    )
-    plan = _Plan(
-        info=info,
-        leadfield=leadfield,
-        estimator=estimator,
-        vertices=leadfield.vertices,
-        vertex_area=leadfield.vertex_area,
-        normals=leadfield.normals if pick_ori == "vector" else None,
-    )
-    return plan if label is None else _restrict_to_label(plan, label)
-
-
-def _resolve_estimator(estimator):
-    """Load an estimator by name or file, or check that it is a fitted one."""
-    from sklearn.utils.validation import check_is_fitted
-
-    if isinstance(estimator, type) or not hasattr(estimator, "_estimate"):
-        _validate_type(
-            estimator, ("path-like",), "estimator", "str, path-like, DeepSIFEstimator"
-        )
-        from .weights import load_estimator
-
-        return load_estimator(estimator)
-    check_is_fitted(estimator, "parcels_")
-    return estimator
-
-
-def _restrict_to_label(plan, label):
-    index = np.arange(plan.vertex_area.shape[0], dtype=float)[:, np.newaxis]
-    subject = plan.leadfield.subject
-    if label.subject is not None and subject is not None and label.subject != subject:
+    spans = good_spans(raw, start, stop) if reject_by_annotation else [(start, stop)]
+    if not spans:
         raise ValueError(
-            f"label is of subject {label.subject!r}, fwd of subject {subject!r}. Use "
-            "mne.morph_labels, or a label of the forward's subject."
+            f"All of raw between samples {start} and {stop} is annotated as bad. Use "
+            "reject_by_annotation=False to estimate it all the same."
         )
-    stc = mne.SourceEstimate(index, plan.vertices, 0, 1, subject).in_label(label)
-    chosen = stc.data[:, 0].astype(int)
-    return replace(
-        plan,
-        vertices=stc.vertices,
-        vertex_area=plan.vertex_area[chosen],
-        normals=None if plan.normals is None else plan.normals[chosen],
+    sources, parcels = _apply_raw(raw, plan, spans, start, stop, decim)
+    return _make_raw_stc(sources, parcels, plan, raw.times[start], decim)
+
+
+def _apply_raw(raw, plan, spans, start, stop, decim):
+    """Estimate the parcels of the plan's vertices: (n_parcels_used, n_times)."""
+    used = np.unique(plan.vertex_area.indices)
+    n_times = -(-(stop - start) // decim)
+    _check_memory(len(used), n_times)
+    sources = np.full((len(used), n_times), np.nan, np.float32)
+    powers = np.zeros(4)
+    pieces = [
+        [first + bound for bound in piece]
+        for first, last in spans
+        for piece in chunks(last - first, plan.window, _GROUP)
+    ]
+    for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
+        data = raw.get_data(start=first, stop=last)
+        piece, these = apply_array(data, plan)
+        powers += these
+        skip = -(begin - start) % decim  # to the next sample to keep
+        piece = piece[used, begin - first + skip : end - first : decim]
+        at = (begin - start + skip) // decim
+        sources[:, at : at + piece.shape[1]] = piece
+    log_explained(powers)
+    warn_constant(powers, plan)
+    check_units(data[plan.picks], plan.leadfield.ch_types)
+    return sources, used
+
+
+def _check_memory(n_rows, n_times):
+    """Say so before a long computation whose result no memory can hold."""
+    needed = 4 * n_rows * n_times
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return
+    if needed > total:
+        raise MemoryError(
+            f"The estimate of {n_rows} parcels at {n_times} times needs "
+            f"{needed / 1e9:.1f} GB, this machine has {total / 1e9:.1f} GB. Use label, "
+            "decim, or start and stop."
+        )
+
+
+def _make_raw_stc(sources, parcels, plan, tmin, decim):
+    """Spread over vertices, or leave that to the SourceEstimate if it is much."""
+    plan = replace(plan, vertex_area=plan.vertex_area[:, parcels].astype(np.float32))
+    n_vertices = plan.vertex_area.shape[0]
+    if plan.normals is not None or 4 * n_vertices * sources.shape[1] <= _DENSE:
+        stc = make_stc(sources, plan, tmin, decim)
+        stc.data[..., np.isnan(sources).any(0)] = np.nan  # outside of the parcels too
+        return stc
+    return mne.SourceEstimate(
+        (plan.vertex_area.toarray(), sources),
+        vertices=plan.vertices,
+        tmin=float(tmin),
+        tstep=decim / plan.info["sfreq"],
+        subject=plan.leadfield.subject,
     )
-
-
-def _apply_array(data, plan):
-    """Estimate parcel activity.
-
-    Parameters
-    ----------
-    data : array of shape (n_all_channels, n_times)
-        Data of all channels of ``plan.info``.
-    plan : _Plan
-        Leadfield and estimator.
-
-    Returns
-    -------
-    sources : array of shape (n_parcels, n_times)
-        Activity of the parcels in A/m.
-    """
-    leadfield, estimator = plan.leadfield, plan.estimator
-    check_average_reference(plan.info, data, leadfield.ch_names)
-    data = data[plan.picks]
-    _check_data(data, leadfield.ch_names)
-    sfreq = plan.info["sfreq"]
-    data_white = leadfield.whiten(data)
-    if estimator.encoder == "sensors":
-        data = leadfield.projector @ data
-        sources = estimator._estimate(data, leadfield.gain, sfreq)
-    else:
-        sources = estimator._estimate(data_white, leadfield.gain_white, sfreq)
-    _log_explained(data_white, leadfield.gain_white @ sources)
-    return sources
-
-
-def _check_data(data, ch_names):
-    if data.shape[1] == 0:
-        raise ValueError("The data have no samples. Use a longer time range.")
-    finite = np.isfinite(data).all(1)
-    if not finite.all():
-        wrong = [name for name, good in zip(ch_names, finite) if not good]
-        raise ValueError(
-            f"The data have NaN or infinite values in {len(wrong)} channel(s): "
-            f"{wrong[:10]}. Mark them in info['bads'], or crop the data."
-        )
 
 
 def _check_range(start, stop, n_times):
@@ -352,38 +365,38 @@ def _check_range(start, stop, n_times):
     return first, last
 
 
-def _log_explained(data_white, fit_white):
-    power = np.sum(np.square(data_white))
-    if power > 0:
-        share = 1 - np.sum(np.square(data_white - fit_white)) / power
-        logger.info("Explained %0.1f%% of the whitened data's power.", 100 * share)
-
-
 def _subtract_fit(data, sources, plan):
     leadfield = plan.leadfield
     return leadfield.projector @ data[plan.picks] - leadfield.gain @ sources
 
 
 def _iterate_epochs(epochs, plan):
-    empty = True
+    """Yield the estimates of epochs, some of which go through the network at once."""
+    length = max(len(epochs.times), plan.window)
+    n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
+    total = np.zeros(4)
+    for index, group in enumerate(_group(epochs, n_group)):
+        data = np.stack(group)
+        sources, powers = apply_array(data, plan)
+        total += powers
+        if index == 0:  # once, and before a generator is left half used
+            warn_constant(powers, plan)
+            check_units(data[:, plan.picks], plan.leadfield.ch_types)
+        for source in sources:
+            yield make_stc(source, plan, epochs.times[0])
+    log_explained(total)
+
+
+def _group(epochs, n_group):
+    """Yield lists of up to n_group epochs' data, at least one."""
+    group, empty = [], True
     for data in epochs:
         empty = False
-        yield _make_stc(_apply_array(data, plan), plan, epochs.times[0])
+        group.append(data)
+        if len(group) == n_group:
+            yield group
+            group = []
+    if group:
+        yield group
     if empty:
         raise ValueError("epochs is empty: all epochs were dropped, see drop_log.")
-
-
-def _make_stc(sources, plan, tmin):
-    """Spread parcel activity (A/m) over the vertices (A m)."""
-    data = plan.vertex_area @ sources
-    kind = mne.SourceEstimate
-    if plan.normals is not None:
-        data = plan.normals[:, :, np.newaxis] * data[:, np.newaxis]
-        kind = mne.VectorSourceEstimate
-    return kind(
-        data,
-        vertices=plan.vertices,
-        tmin=float(tmin),
-        tstep=1 / plan.info["sfreq"],
-        subject=plan.leadfield.subject,
-    )

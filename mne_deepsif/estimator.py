@@ -1,28 +1,28 @@
 """DeepSIFEstimator: fit on a forward solution, predict, save and read."""
 
 import hashlib
-import json
-import os
-from pathlib import Path
+from contextlib import nullcontext
 
 import mne
 import numpy as np
-import scipy.signal
-import scipy.sparse as sp
-from mne.utils import _check_option, _validate_type, logger, verbose
+from mne.utils import _check_option, _validate_type, logger, use_log_level, verbose
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from . import __version__
+from .checks import make_fingerprint
 from .leadfield import make_leadfield
 from .parcels import Parcels, make_template_parcels
+from .windows import cut, overlap_add, pad, window_length
 
-FORMAT_VERSION = 1
 _BATCH = 64  # windows that go through the network at once
 
 
 class DeepSIFEstimator(BaseEstimator):
-    """Deep-learning source imaging of extended sources :footcite:`SunEtAl2022`.
+    """Deep-learning source imaging of extended sources.
+
+    The method of :footcite:`SunEtAl2022`, by scikit-learn's rules.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class DeepSIFEstimator(BaseEstimator):
     random_state : int | None
         Seed of weights, simulation and batches.
     verbose : bool | str | int | None
-        As in MNE.
+        Log level of :meth:`fit`, as in MNE.
 
     Attributes
     ----------
@@ -77,6 +77,10 @@ class DeepSIFEstimator(BaseEstimator):
         Updates done and validation loss.
     recipe_ : dict
         How the weights came about.
+    metrics_ : dict | None
+        How good they are: after :meth:`fit`, the validation loss before and after.
+    fingerprint_ : dict | None
+        Where cortex and sensors of :meth:`fit` were; other forwards raise a warning.
 
     See Also
     --------
@@ -122,6 +126,12 @@ class DeepSIFEstimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def __sklearn_clone__(self):
+        """Clone the parameters; fitted weights to start from stay as they are."""
+        clone = super().__sklearn_clone__()
+        clone.weights = self.weights
+        return clone
+
     def fit(self, fwd, info=None, noise_cov=None, *, subjects_dir=None):
         """Train on data simulated with a forward solution.
 
@@ -151,10 +161,16 @@ class DeepSIFEstimator(BaseEstimator):
         ----------
         .. footbibliography::
         """
-        from .library import make_library
-
         _validate_type(fwd, mne.Forward, "fwd")
         _validate_type(info, (mne.Info, None), "info")
+        level = nullcontext() if self.verbose is None else use_log_level(self.verbose)
+        with level:
+            self._fit(fwd, info, noise_cov, subjects_dir)
+        return self
+
+    def _fit(self, fwd, info, noise_cov, subjects_dir):
+        from .library import make_library
+
         start = self._starting_point()
         _check_precision(self.precision)
         rng = check_random_state(self.random_state)
@@ -182,15 +198,19 @@ class DeepSIFEstimator(BaseEstimator):
         named = self.encoder == "sensors"
         self.ch_names_ = list(leadfield.ch_names) if named else None
         self.recipe_ = {
-            "version": _version(),
+            "version": __version__,
             "n_steps": trainer.step,
             "fit_on": leadfield.subject,
             "n_channels": len(leadfield.ch_names),
             "start": start.recipe_ if start is not None else None,
             "gain_sha256": hashlib.sha256(leadfield.gain.tobytes()).hexdigest(),
         }
+        self.metrics_ = {
+            "validation_loss_before": trainer.history[0][1],
+            "validation_loss_after": trainer.best_loss,
+        }
+        self.fingerprint_ = make_fingerprint(fwd, leadfield)
         self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
-        return self
 
     def _train(self, sensors, parcels, library, start, seed):
         from .network import N_KERNELS, make_network
@@ -247,6 +267,11 @@ class DeepSIFEstimator(BaseEstimator):
 
         _check_option("encoder", self.encoder, ["backprojection", "sensors"])
         _check_option("architecture", self.architecture, list(ARCHITECTURES))
+        if self.architecture == "published" and self.encoder != "sensors":
+            raise ValueError(
+                f"architecture='published' reads channels, got encoder={self.encoder!r}"
+                "; use encoder='sensors'."
+            )
         if self.weights is None:
             return None
         if isinstance(self.weights, DeepSIFEstimator):
@@ -323,8 +348,9 @@ class DeepSIFEstimator(BaseEstimator):
 
         Parameters
         ----------
-        data : array of shape (n_channels, n_times)
-            Whitened data (``encoder="backprojection"``) or the channels.
+        data : array of shape (n_channels, n_times) or (n_samples, n_channels, n_times)
+            Whitened data (``encoder="backprojection"``) or the channels, of one or
+            more recordings (epochs) of equal length.
         gain : array of shape (n_channels, n_parcels)
             Leadfield in the same units.
         sfreq : float
@@ -332,48 +358,43 @@ class DeepSIFEstimator(BaseEstimator):
 
         Returns
         -------
-        sources : array of shape (n_parcels, n_times)
+        sources : array of shape (..., n_parcels, n_times)
             Source activity that explains the data best, scale per window.
         """
-        n_times = data.shape[1]
-        n_network = max(1, round(n_times * self.sfreq_ / sfreq))
-        data = _resample(data, n_network)
-        padded = _pad(data, self.n_times_)
-        starts = _window_starts(padded.shape[1], self.n_times_)
-        windows = np.stack([padded[:, s : s + self.n_times_] for s in starts])
-        sources = _overlap_add(
-            self._estimate_windows(windows, gain), starts, padded.shape[1]
-        )
-        first = (padded.shape[1] - n_network) // 2
-        return _resample(sources[:, first : first + n_network], n_times)
+        n_times = data.shape[-1]
+        length = window_length(self.n_times_, self.sfreq_, sfreq)
+        padded = pad(data, length)
+        windows = cut(padded, length, self.n_times_)
+        sources = self._estimate_windows(windows.reshape(-1, *windows.shape[-2:]), gain)
+        sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
+        sources = overlap_add(sources, length, padded.shape[-1])
+        first = (padded.shape[-1] - n_times) // 2
+        return sources[..., first : first + n_times]
 
     def _estimate_windows(self, windows, gain):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
         import torch
 
-        from .network import backprojection_kernels, encode
+        from .network import backprojection_kernels
         from .training import resolve_device
 
         device = resolve_device(self.device)
         network = self.network_.to(device)
         unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
-        gain = torch.as_tensor(gain / unit, dtype=torch.float32, device=device)
+        gain = torch.as_tensor(gain / unit, device=device)
         kernels = None
         if self.encoder == "backprojection":
             kernels = backprojection_kernels(gain.double()).float()
-        scale = np.abs(windows).max() or 1.0
-        data = torch.as_tensor(windows / scale, dtype=torch.float32, device=device)
+        gain = gain.float()
+        scale = np.abs(windows).max((1, 2), keepdims=True)
+        scale = np.where(scale > 0, scale, 1.0)
+        data = torch.as_tensor(windows / scale, device=device)
         network.eval()
-        sources = []
         with torch.inference_mode():
-            for batch in data.split(_BATCH):
-                X = encode(batch, kernels)
-                estimate = network(X)
-                if self.architecture == "compact":
-                    # sources of both signs are alike: the odd part has less error
-                    estimate = (estimate - network(-X)) / 2
-                estimate = estimate.transpose(1, 2)
-                sources.append(_least_squares_scale(batch, estimate, gain) * estimate)
+            sources = [
+                _estimate_batch(network, batch, gain, kernels)
+                for batch in data.split(_BATCH)
+            ]
         network.cpu()
         return torch.cat(sources).cpu().numpy() * (scale / unit)
 
@@ -390,141 +411,9 @@ class DeepSIFEstimator(BaseEstimator):
         %(verbose)s
         """
         check_is_fitted(self)
-        _write(self, fname, overwrite=overwrite)
+        from .files import write_estimator
 
-
-def read_deepsif(fname):
-    """Read an estimator saved with :meth:`DeepSIFEstimator.save`.
-
-    Parameters
-    ----------
-    fname : path-like
-        A ``.safetensors`` file. Nothing in it is executed.
-
-    Returns
-    -------
-    estimator : DeepSIFEstimator
-        The fitted estimator.
-    """
-    import safetensors
-    from safetensors.numpy import load_file
-
-    fname = Path(fname)
-    if not fname.is_file():
-        raise FileNotFoundError(f"fname={str(fname)!r} does not exist.")
-    problem = (
-        f"fname={str(fname)!r} is not a readable mne_deepsif estimator (%s); give a "
-        "file that DeepSIFEstimator.save wrote."
-    )
-    try:
-        with safetensors.safe_open(fname, "numpy") as file:
-            metadata = file.metadata() or {}
-        header = json.loads(metadata["mne_deepsif"])
-    except KeyError:
-        raise ValueError(problem % "its header has no mne_deepsif entry") from None
-    except Exception as error:
-        raise ValueError(problem % error) from None
-    if header.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            problem % f"format version {header.get('format_version')!r}, this version "
-            f"of the package reads {FORMAT_VERSION}"
-        )
-    try:
-        return _from_file(header, load_file(fname))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(problem % error) from error
-
-
-def _from_file(header, arrays):
-    import torch
-
-    from .network import make_network
-
-    estimator = DeepSIFEstimator(**header["params"])
-    parcels = {
-        name.removeprefix("parcels."): value
-        for name, value in arrays.items()
-        if name.startswith("parcels.")
-    }
-    n_parcels = len(parcels["areas"])
-    rows, columns = parcels.pop("edges")
-    parcels["adjacency"] = sp.csr_array(
-        (np.ones(len(rows), bool), (rows, columns)), shape=(n_parcels, n_parcels)
-    )
-    estimator.parcels_ = Parcels(
-        subject=header["subject"], n_vertices_lh=header["n_vertices_lh"], **parcels
-    )
-    network = make_network(
-        estimator.architecture,
-        header["n_features"],
-        n_parcels,
-        header["n_times_"],
-        **header["sizes"],
-    )
-    network.load_state_dict(
-        {
-            name.removeprefix("network."): torch.as_tensor(np.float32(value))
-            for name, value in arrays.items()
-            if name.startswith("network.")
-        }
-    )
-    estimator.network_ = network.eval()
-    for name in ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_"):
-        setattr(estimator, name, header[name])
-    estimator.history_ = [tuple(entry) for entry in estimator.history_]
-    return estimator
-
-
-def _write(estimator, fname, *, overwrite=False, dtype=np.float32):
-    """Write an estimator; the file appears whole or not at all."""
-    from safetensors.numpy import save
-
-    fname = Path(fname)
-    if fname.exists() and not overwrite:
-        raise FileExistsError(
-            f"fname={str(fname)!r} exists; use overwrite=True to replace it."
-        )
-    parcels = estimator.parcels_
-    arrays = {
-        f"network.{name}": np.ascontiguousarray(value.numpy().astype(dtype))
-        for name, value in estimator.network_.state_dict().items()
-    }
-    arrays |= {
-        "parcels.mapping": parcels.mapping,
-        "parcels.areas": parcels.areas,
-        "parcels.centers": parcels.centers,
-        "parcels.edges": np.array(sp.coo_array(parcels.adjacency).coords, np.int32),
-    }
-    n_features = next(iter(estimator.network_.parameters())).shape[1]
-    params = estimator.get_params(deep=False)
-    params |= {"weights": None, "parcels": None, "checkpoint": None, "verbose": None}
-    params["device"] = "auto"  # the reader's machine may have another
-    if params["random_state"] is not None:
-        params["random_state"] = int(params["random_state"])
-    header = {
-        "format_version": FORMAT_VERSION,
-        "version": _version(),
-        "params": params,
-        "n_features": n_features,
-        "sizes": estimator.network_.sizes,
-        "subject": parcels.subject,
-        "n_vertices_lh": int(parcels.n_vertices_lh),
-    }
-    names = ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_")
-    header |= {name: getattr(estimator, name) for name in names}
-    content = save(arrays, {"mne_deepsif": json.dumps(header)})
-    part = fname.with_name(fname.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, fname)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _version():
-    from . import __version__
-
-    return __version__
+        write_estimator(self, fname, overwrite=overwrite)
 
 
 def _check_precision(precision):
@@ -564,50 +453,23 @@ def _sensors(leadfield, encoder):
     return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
 
 
-def _resample(data, n_times):
-    """Resample (n_rows, n) to (n_rows, n_times); the first samples coincide.
+def _estimate_batch(network, data, gain, kernels):
+    """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
+    from .network import encode, principal_components
 
-    The data and their mirror image are one period, of a whole number of samples at both
-    rates. The padding of :func:`mne.filter.resample` is not: it shifts its output by up
-    to half a sample.
-    """
-    if data.shape[1] == n_times:
-        return data
-    period = np.concatenate([data, data[:, ::-1]], axis=1)
-    return scipy.signal.resample(period, 2 * n_times, axis=1)[:, :n_times]
-
-
-def _pad(data, n_times):
-    """Mirror the ends of data shorter than a window."""
-    missing = max(0, n_times - data.shape[1])
-    return np.pad(data, ((0, 0), (missing // 2, missing - missing // 2)), "symmetric")
-
-
-def _window_starts(n_total, n_times):
-    """Return starts of windows that overlap by half and cover everything."""
-    starts = list(range(0, n_total - n_times + 1, max(1, n_times // 2)))
-    if starts[-1] != n_total - n_times:
-        starts.append(n_total - n_times)
-    return starts
-
-
-def _overlap_add(windows, starts, n_total):
-    """Blend (n_windows, n_rows, n_times) into (n_rows, n_total) under sine tapers."""
-    n_times = windows.shape[2]
-    taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
-    total = np.zeros((windows.shape[1], n_total))
-    weight = np.zeros(n_total)
-    for window, start in zip(windows, starts, strict=True):
-        total[:, start : start + n_times] += window * taper
-        weight[start : start + n_times] += taper
-    return total / weight
+    if kernels is None:
+        data = (data - data.mean(-1, keepdim=True)).float()
+        estimate = network(encode(data)).mT
+        return _least_squares_scale(data, estimate, gain) * estimate
+    patterns, courses = principal_components(data, network.sizes["n_components"])
+    patterns, courses = patterns.float(), courses.float()
+    estimate = network(encode(patterns, kernels)).mT
+    return (_least_squares_scale(patterns, estimate, gain) * estimate) @ courses
 
 
 def _least_squares_scale(data, estimate, gain):
     """Return the factor (n_windows, 1, 1) >= 0 with which gain @ estimate fits best."""
     predicted = gain @ estimate
-    predicted = predicted - predicted.mean(-1, keepdim=True)
-    data = data - data.mean(-1, keepdim=True)
     power = predicted.square().sum((1, 2), keepdim=True)
     product = (data * predicted).sum((1, 2), keepdim=True)
     # a fit with the wrong sign explains nothing: the sign is the network's to say

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import mne
 import numpy as np
-from mne.forward import is_fixed_orient
-from mne.io.constants import FIFF
 
 # Names that MNE does not document; they are imported here and nowhere else.
+from mne.annotations import _annotations_starts_stops
+from mne.forward import is_fixed_orient
+from mne.io.constants import FIFF
 from mne.proj import make_eeg_average_ref_proj, make_projector
 from mne.utils import _validate_type, logger, verbose, warn
 from mne.utils.check import _check_compensation_grade
@@ -149,10 +150,7 @@ def make_leadfield(
     _check_compensation_grade(fwd["info"], info, "fwd")
     _check_sensor_positions(info, fwd["info"], ch_names)
     info = _pick_info(info, ch_names)
-    _add_average_reference(info)
-    projector, _, _ = make_projector(info["projs"], ch_names)
-    whitener = _make_whitener(info, noise_cov, rank, nave) @ projector
-
+    projector, whitener = _make_whitener(info, noise_cov, rank, nave)
     vertex_gain, normals = _fix_orientation(fwd, ch_names)
     parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
     vertex_area = _make_vertex_area(parcel_of_vertex, parcels.areas)
@@ -204,6 +202,78 @@ def check_average_reference(info, data, ch_names):
             "their root mean square, it should be 0. Use "
             "set_eeg_reference('average', projection=True)."
         )
+
+
+def check_same_sensors(info, made_for, leadfield):
+    """Check that a leadfield made for one recording suits another.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    made_for : Info
+        Measurement info that the leadfield was made with.
+    leadfield : Leadfield
+        The leadfield.
+    """
+    ch_names = leadfield.ch_names
+    wrong = set(info["bads"]) | (set(ch_names) - set(info["ch_names"]))
+    wrong = [name for name in ch_names if name in wrong]
+    remedy = "Make one for these data: make_deepsif_operator(evoked.info, ...)."
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of the operator's {len(ch_names)} channels are bad or "
+            f"missing in the data: {wrong[:10]}. {remedy}"
+        )
+    _check_compensation_grade(made_for, info, "operator")
+    _check_sensor_positions(info, made_for, ch_names)
+    if not _same_projectors(info, made_for):
+        raise ValueError(
+            "The projectors or the EEG reference of the data are not those that the "
+            f"operator was made with. {remedy}"
+        )
+
+
+def _same_projectors(info, other):
+    """Compare projectors, active or not; an applied reference counts as one."""
+    if info["custom_ref_applied"] != other["custom_ref_applied"]:
+        return False
+    if len(info["projs"]) != len(other["projs"]):
+        return False
+    return all(
+        one["data"]["col_names"] == two["data"]["col_names"]
+        and np.allclose(one["data"]["data"], two["data"]["data"])
+        for one, two in zip(info["projs"], other["projs"])
+    )
+
+
+def good_spans(raw, start, stop):
+    """List the spans between what is annotated as bad or as an edge.
+
+    Parameters
+    ----------
+    raw : Raw
+        The recording.
+    start, stop : int
+        The samples looked at.
+
+    Returns
+    -------
+    spans : list of tuple of int
+        First sample, and first sample after, of each span without annotations that
+        start with ``"bad"`` or ``"edge"`` (in any case).
+    """
+    onsets, ends = _annotations_starts_stops(raw, ("bad", "edge"))
+    bad = np.zeros(stop - start + 1, bool)
+    onsets, ends = (np.clip(x - start, 0, stop - start) for x in (onsets, ends))
+    for onset, end in zip(onsets, ends):
+        bad[onset:end] = True
+    bounds = np.unique([0, *onsets, *ends, stop - start])
+    return [
+        (start + int(first), start + int(last))
+        for first, last in zip(bounds[:-1], bounds[1:])
+        if not bad[first]
+    ]
 
 
 def _mean_share(data):
@@ -348,8 +418,32 @@ def _is_average_reference(proj):
     )
 
 
-def _make_whitener(info, noise_cov, rank, nave):
-    """Compute the whitener of shape (rank, n_channels)."""
+def make_whitener(info, noise_cov, ch_names, rank=None):
+    """Compute the whitener of some channels, the projectors included.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    noise_cov : Covariance
+        Noise covariance with all of the channels.
+    ch_names : list of str
+        The channels.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance.
+
+    Returns
+    -------
+    whitener : array of shape (rank, n_channels)
+        Whitener for a single trial.
+    """
+    return _make_whitener(_pick_info(info, ch_names), noise_cov, rank)[1]
+
+
+def _make_whitener(info, noise_cov, rank, nave=1):
+    """Compute projector (n_channels, n_channels) and whitener (rank, n_channels)."""
+    _add_average_reference(info)
+    projector, _, _ = make_projector(info["projs"], info["ch_names"])
     if noise_cov is None:
         warn(
             "No noise covariance was given: assuming independent noise of 0.2 µV "
@@ -359,7 +453,7 @@ def _make_whitener(info, noise_cov, rank, nave):
         noise_cov = mne.make_ad_hoc_cov(info)
     noise_cov = mne.cov.prepare_noise_cov(noise_cov, info, info["ch_names"], rank)
     whitener, _ = mne.cov.compute_whitener(noise_cov, pca=True)
-    return whitener * np.sqrt(nave)
+    return projector, np.sqrt(nave) * whitener @ projector
 
 
 # --------------------------------------------------------------- gain

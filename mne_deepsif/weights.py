@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import mne
+from mne.utils import _validate_type
 
 _DATA = Path(__file__).parent / "data"
+_TIMEOUT = 30  # s without a byte from the server
 
 
 def _registry():
@@ -30,7 +32,14 @@ def fetch_weights(name="generic"):
     -------
     fname : pathlib.Path
         The file, its SHA-256 checked.
+
+    Notes
+    -----
+    A download appears under its name only when it is whole and its SHA-256 is right;
+    several processes may ask for it at once. One that fails, or a server that is silent
+    for 30 s, raises a RuntimeError that says what to do.
     """
+    _validate_type(name, str, "name")
     registry = _registry()
     if name not in registry:
         raise ValueError(
@@ -62,16 +71,19 @@ def _download(name, entry):
         )
     url = f"{base.rstrip('/')}/{entry['file']}"
     try:
+        fname.parent.mkdir(parents=True, exist_ok=True)  # pooch's own may race
         pooch.retrieve(
             url,
             f"sha256:{entry['sha256']}",
             fname=fname.name,
             path=fname.parent,
+            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
         )
     except Exception as error:
         raise RuntimeError(
-            f"The weights {name!r} could not be fetched from {url} ({error}); check "
-            "the connection and MNE_DEEPSIF_URL, or use estimator='generic'."
+            f"The weights {name!r} could not be fetched from {url} into {fname.parent} "
+            f"({error}); check the connection, MNE_DEEPSIF_URL and the folder, or use "
+            "estimator='generic'."
         ) from error
     return fname
 
@@ -102,7 +114,7 @@ def load_estimator(name):
     estimator : DeepSIFEstimator
         The fitted estimator, shared between calls: do not change it.
     """
-    from .estimator import read_deepsif
+    from .files import read_deepsif
 
     if not isinstance(name, str) or name.endswith(".safetensors"):
         return read_deepsif(name)
@@ -111,6 +123,6 @@ def load_estimator(name):
 
 @lru_cache(maxsize=4)
 def _load_named(name):
-    from .estimator import read_deepsif
+    from .files import read_deepsif
 
     return read_deepsif(fetch_weights(name))

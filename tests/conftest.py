@@ -3,8 +3,10 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import functools
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import mne
@@ -70,6 +72,63 @@ def _decimate(src, n_vertices=2562):
         s["inuse"][n_vertices:] = 0
         s.update(nuse=n_vertices, vertno=np.arange(n_vertices))
     return src
+
+
+# --------------------------------------------------------------- a moment of training
+
+
+@contextmanager
+def _small_training(parcels):
+    """Make fit quick: a synthetic library, a small network, few validation samples."""
+    from mne_deepsif import library, network, training
+    from mne_deepsif.simulation import Library, make_patches
+
+    rng = np.random.default_rng(0)
+    seeds = np.arange(parcels.n_parcels)
+    patches, decay = make_patches(seeds, parcels.adjacency, parcels.centers, 0)
+    times = (np.arange(96) - 48) / 125.0
+    widths = rng.uniform(0.02, 0.06, 60)[:, None]
+    background = rng.standard_normal((parcels.n_parcels, 1500))
+    made = Library(
+        patches=patches,
+        decay=decay,
+        waveforms=np.exp(-0.5 * (times / widths) ** 2).astype(np.float16),
+        background=background.astype(np.float16),
+        sfreq=125.0,
+    )
+    make_network = network.make_network
+
+    def small(architecture, *args, **sizes):
+        if architecture == "compact":
+            sizes = {"width": 40, "gate_width": 40} | sizes
+        else:
+            sizes = {"n_hidden": 20, "n_layers": 1} | sizes
+        return make_network(architecture, *args, **sizes)
+
+    options = functools.partial(training.TrainingOptions, n_validation=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "make_library", lambda parcels, sfreq: made)
+        patch.setattr(network, "make_network", small)
+        patch.setattr(training, "TrainingOptions", options)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_training(parcels):
+    """Make fit quick in a whole module."""
+    with _small_training(parcels):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_estimator(parcels, eeg_fwd, eeg_info):
+    """Train for a few updates: the output is not zero, and that is all."""
+    from mne_deepsif import DeepSIFEstimator
+
+    settings = dict(n_times=32, n_steps=4, batch_size=8, random_state=0)
+    settings |= dict(device="cpu", precision="float32", weights=None, parcels=parcels)
+    with _small_training(parcels):
+        return DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info)
 
 
 # --------------------------------------------------------------- the real recording

@@ -11,7 +11,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from mne_deepsif import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
+from mne_deepsif import (
+    DeepSIFEstimator,
+    apply_deepsif,
+    apply_deepsif_epochs,
+    apply_deepsif_raw,
+    goodness_of_fit,
+    make_deepsif_operator,
+)
+from mne_deepsif import apply as apply_module
 from mne_deepsif.leadfield import make_leadfield
 
 
@@ -32,12 +40,33 @@ class MinimumNorm(BaseEstimator):
         self.given = data, gain, sfreq
         gram = gain @ gain.T
         gram += self.regularization * np.trace(gram) / len(gram) * np.eye(len(gram))
-        return gain.T @ np.linalg.lstsq(gram, data, rcond=1e-12)[0]
+        return gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ data
+
+
+class Windowed(DeepSIFEstimator):
+    """A minimum norm by windows that, as a network, sees each of them as a whole."""
+
+    def fit(self, parcels):
+        self.parcels_, self.ch_names_ = parcels, None
+        self.sfreq_, self.n_times_ = 125.0, 64
+        self.n_calls = 0
+        return self
+
+    def _estimate_windows(self, windows, gain):
+        self.n_calls += 1
+        windows = windows - windows.mean(-1, keepdims=True)
+        sources = MinimumNorm()._estimate(windows, gain, None)
+        return sources * np.square(windows).mean((1, 2), keepdims=True)
 
 
 @pytest.fixture
 def estimator(parcels):
     return MinimumNorm().fit(parcels)
+
+
+@pytest.fixture
+def windowed(parcels):
+    return Windowed().fit(parcels)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +191,8 @@ def test_the_estimator_gets_whitened_data(evoked, eeg_fwd, cov, estimator):
     leadfield = make_leadfield(
         evoked.info, eeg_fwd, cov, parcels=estimator.parcels_, nave=10
     )
-    assert_array_equal(data, leadfield.whiten(evoked.data))
-    assert_array_equal(gain, leadfield.gain_white)
+    assert_allclose(data, leadfield.whiten(evoked.data), atol=1e-9 * data.max())
+    assert_allclose(gain, leadfield.gain_white, atol=1e-9 * gain.max())
     assert sfreq == 250.0
 
 
@@ -212,17 +241,269 @@ def test_epochs_generator(epochs, eeg_fwd, cov, estimator):
         apply_deepsif_epochs(epochs, None, cov, **kwargs | {"return_generator": True})
 
 
+@pytest.mark.parametrize("n_times", (20, 128, 300))
+def test_epochs_together_are_as_one_by_one(eeg_info, eeg_fwd, cov, windowed, n_times):
+    """Batches change nothing, whatever number of windows an epoch has."""
+    epochs = mne.EpochsArray(noise((37, 32, n_times)), eeg_info)
+    stcs = apply_deepsif_epochs(epochs, eeg_fwd, cov, estimator=windowed)
+    assert len(stcs) == 37
+    n_windows = {20: 1, 128: 1, 300: 4}[n_times]
+    assert windowed.n_calls == -(-37 * n_windows // 32)
+    for i in (0, 31, 36):
+        evoked = mne.EvokedArray(epochs.get_data(copy=False)[i], eeg_info)
+        expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=windowed)
+        peak = np.abs(expected.data).max()
+        assert_allclose(stcs[i].data, expected.data, atol=1e-9 * peak)
+
+
+def noise(shape, seed=0):
+    """White noise of 1 µV."""
+    return 1e-6 * np.random.default_rng(seed).standard_normal(shape)
+
+
 def test_raw(evoked, raw, eeg_fwd, cov, estimator):
     """Indices are start and stop; times count from the first sample of raw."""
     evoked.nave = 1
     expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
+    tol = dict(atol=1e-6 * np.abs(expected.data).max())  # single precision
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=estimator)
-    assert_allclose(stc.data, np.tile(expected.data, 3), atol=1e-20)
+    assert_allclose(stc.data, np.tile(expected.data, 3), **tol)
     part = apply_deepsif_raw(
         raw, eeg_fwd, cov, estimator=estimator, start=100, stop=200
     )
-    assert_allclose(part.data, expected.data, atol=1e-20)
+    assert_allclose(part.data, expected.data, **tol)
     assert_allclose(part.times, raw.times[100:200])
+
+
+@pytest.mark.parametrize("sfreq", (100.0, 250.0, 256.0, 600.615, 1000.0))
+@pytest.mark.parametrize("n_windows", (0.1, 1.0, 4.3, 16.5, 17.0, 40.7))
+def test_raw_has_no_seams(
+    eeg_info, eeg_fwd, cov, windowed, sfreq, n_windows, monkeypatch
+):
+    """Chunk by chunk is as all at once: whole windows, a rest, or less than one."""
+    info = mne.create_info(eeg_info["ch_names"], sfreq, "eeg")
+    info.set_montage("biosemi32")
+    n_times = round(n_windows * 64 * sfreq / 125)
+    raw = mne.io.RawArray(noise((32, n_times)), info).set_eeg_reference(projection=True)
+    label = mne.Label(np.arange(0, 2000, 9), hemi="lh", subject="fsaverage5")
+    kwargs = dict(estimator=windowed, label=label)
+    evoked = mne.EvokedArray(raw.get_data(), raw.info)
+    whole = apply_deepsif(evoked, eeg_fwd, cov, **kwargs).data
+    monkeypatch.setattr(apply_module, "_GROUP", 8)
+    windowed.n_calls = 0
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs)
+    assert (windowed.n_calls > 1) == (n_windows > 5)
+    assert stc.data.shape == whole.shape
+    assert_allclose(stc.data, whole, atol=1e-6 * np.abs(whole).max())
+
+
+def test_embedded_weights_have_no_seams(eeg_info, eeg_fwd, cov, monkeypatch):
+    """Single precision is all that chunks, or epochs in batches, change."""
+    data = noise((32, 700)).cumsum(1)
+    raw = mne.io.RawArray(data, eeg_info).filter(1, None, method="iir")
+    operator = make_deepsif_operator(eeg_info, eeg_fwd, cov)
+    whole = apply_deepsif(mne.EvokedArray(raw.get_data(), eeg_info), operator).data
+    monkeypatch.setattr(apply_module, "_GROUP", 3)
+    peak = np.abs(whole).max()
+    assert_allclose(apply_deepsif_raw(raw, operator).data, whole, atol=1e-4 * peak)
+    epochs = mne.make_fixed_length_epochs(raw, 0.4, preload=True)
+    stcs = apply_deepsif_epochs(epochs, operator)
+    for i in (0, 3, 6):
+        expected = apply_deepsif(epochs[i].average(), operator).data
+        peak = np.abs(expected).max()
+        assert_allclose(stcs[i].data, expected, atol=1e-4 * peak)
+
+
+def test_raw_from_a_file(raw, eeg_fwd, cov, windowed, tmp_path):
+    """It need not be loaded; some samples can be asked for."""
+    raw.save(tmp_path / "x_raw.fif", fmt="double")
+    lazy = mne.io.read_raw_fif(tmp_path / "x_raw.fif")
+    args = eeg_fwd, cov
+    for kwargs in (dict(), dict(start=17, stop=290), dict(start=17, decim=3)):
+        kwargs["estimator"] = windowed
+        expected = apply_deepsif_raw(raw, *args, **kwargs)
+        stc = apply_deepsif_raw(lazy, *args, **kwargs)
+        assert_allclose(stc.data, expected.data, atol=1e-6 * expected.data.max())
+    assert not lazy.preload
+
+
+@pytest.mark.parametrize("decim", (2, 7, 1000))
+def test_raw_decim(eeg_info, eeg_fwd, cov, windowed, decim):
+    """Every so many-th sample is the same as without decim, across chunks too."""
+    raw = mne.io.RawArray(noise((32, 7000)), eeg_info)
+    label = mne.Label(np.arange(9), hemi="rh", subject="fsaverage5")
+    kwargs = dict(estimator=windowed, label=label, start=11)
+    full = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs)
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, decim=decim, **kwargs)
+    assert_array_equal(stc.data, full.data[:, ::decim])
+    assert_allclose(stc.times, full.times[::decim])
+    with pytest.raises(ValueError, match="decim must be 1 or more, got 0"):
+        apply_deepsif_raw(raw, eeg_fwd, cov, decim=0, **kwargs)
+
+
+@pytest.mark.parametrize("first_samp", (0, 1234))
+def test_raw_annotations(eeg_info, eeg_fwd, cov, windowed, first_samp):
+    """What is annotated as bad is NaN, and does not matter to what lies beside it."""
+    data = noise((32, 1500))
+    raw = mne.io.RawArray(data, eeg_info, first_samp=first_samp)
+    onset = raw.first_time * (raw.annotations.orig_time is not None)
+    raw.set_annotations(
+        mne.Annotations(
+            [onset + 2.0, onset + 3.0, onset + 4.0],
+            [0.4, 0.0, 1.0],
+            ["BAD_blink", "EDGE boundary", "speech"],
+        )
+    )
+    kwargs = dict(estimator=windowed)
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs).data
+    assert np.isnan(stc[:, 500:600]).all()
+    for start, stop in ((0, 500), (600, 750), (750, 1500)):
+        evoked = mne.EvokedArray(data[:, start:stop], eeg_info)
+        expected = apply_deepsif(evoked, eeg_fwd, cov, **kwargs).data
+        assert_allclose(stc[:, start:stop], expected, atol=1e-6 * expected.max())
+    raw[:, 500:600] = 1e-3
+    again = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs).data
+    assert_array_equal(again, stc)
+    evoked = mne.EvokedArray(raw.get_data(), eeg_info)
+    expected = apply_deepsif(evoked, eeg_fwd, cov, **kwargs).data
+    kwargs["reject_by_annotation"] = False
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs).data
+    assert_allclose(stc, expected, atol=1e-6 * expected.max())
+    kwargs["reject_by_annotation"] = True
+    with pytest.raises(ValueError, match="annotated as bad.*reject_by_annotation"):
+        apply_deepsif_raw(raw, eeg_fwd, cov, start=510, stop=590, **kwargs)
+
+
+def test_long_raw_is_kept_in_parcels(raw, eeg_fwd, cov, windowed, monkeypatch):
+    """A large result is multiplied out when it is used, as in MNE."""
+    expected = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    monkeypatch.setattr(apply_module, "_DENSE", 0)
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    assert stc._data is None and stc.shape == expected.shape
+    part = stc.copy().crop(0.5, 0.6)
+    assert part._data is None
+    tol = dict(atol=1e-6 * np.abs(expected.data).max())
+    assert_allclose(part.data, expected.copy().crop(0.5, 0.6).data, **tol)
+    assert_allclose(stc.data, expected.data, **tol)
+
+
+def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
+    """Nothing is computed for a result that no memory holds."""
+    monkeypatch.setattr(apply_module.os, "sysconf", lambda name: 100)
+    match = r"200 parcels at 300 times needs 0.0 GB.*Use label, decim, or start"
+    with pytest.raises(MemoryError, match=match):
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    assert not windowed.n_calls
+    monkeypatch.delattr(apply_module.os, "sysconf")  # as on Windows
+    apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+
+
+# --------------------------------------------------------------- slow activity
+
+
+def test_slow_activity(eeg_info, eeg_fwd, cov, windowed):
+    """What does not change within a window is left out, with a warning."""
+    topography = noise((32, 1))
+    times = np.arange(1000) / 250
+    for freq in (0.0, 0.3, 10.0):
+        data = topography * np.cos(2 * np.pi * freq * times)
+        evoked = mne.EvokedArray(data, eeg_info)
+        raw = mne.io.RawArray(data, eeg_info)
+        epochs = mne.EpochsArray(data[np.newaxis], eeg_info)
+        for door, inst in (
+            (apply_deepsif, evoked),
+            (apply_deepsif_raw, raw),
+            (apply_deepsif_epochs, epochs),
+        ):
+            if freq < 1:
+                match = "% of the whitened data's power does not change within"
+                with pytest.warns(RuntimeWarning, match=match):
+                    stc = door(inst, eeg_fwd, cov, estimator=windowed)
+            else:
+                stc = door(inst, eeg_fwd, cov, estimator=windowed)
+            if freq == 0 and door is apply_deepsif:
+                assert_allclose(stc.data, 0, atol=1e-30)
+
+
+def test_single_sample(evoked, eeg_fwd, cov, windowed):
+    """There is nothing that changes: an estimate of zero, with a warning."""
+    evoked.crop(0.1, 0.1)
+    with pytest.warns(RuntimeWarning, match="100 % .* few samples"):
+        stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=windowed)
+    assert stc.shape[1] == 1
+    assert_allclose(stc.data, 0, atol=1e-30)
+
+
+# --------------------------------------------------------------- fit
+
+
+def test_goodness_of_fit(evoked, eeg_fwd, cov, estimator):
+    """It is 1 minus the whitened power of the residual over that of the data."""
+    evoked.data += noise(evoked.data.shape)
+    evoked.info["bads"] = ["Cz"]
+    stc, residual = apply_deepsif(
+        evoked, eeg_fwd, cov, estimator=estimator, return_residual=True
+    )
+    share = goodness_of_fit(evoked, residual, cov)
+    evoked.apply_proj()
+    fit = mne.apply_forward(eeg_fwd, stc, evoked.info)
+    white = [mne.whiten_evoked(x, cov) for x in (evoked, residual, fit)]
+    data, rest, fit = (np.square(x.pick(residual.ch_names).data) for x in white)
+    assert_allclose(share, 1 - rest.sum(0) / data.sum(0), atol=1e-6)
+    assert share.max() > 0.95
+    assert_allclose(goodness_of_fit(evoked, evoked, cov), 0, atol=1e-12)
+    evoked.data[:, 3] = 0
+    assert np.flatnonzero(np.isnan(goodness_of_fit(evoked, residual, cov))) == [3]
+    with pytest.raises(TypeError, match="residual must be an instance of Evoked"):
+        goodness_of_fit(evoked, stc, cov)
+
+
+# --------------------------------------------------------------- prepared
+
+
+def test_operator(evoked, epochs, raw, eeg_fwd, cov, estimator):
+    """It gives the same as the forward, for every kind of data."""
+    operator = make_deepsif_operator(evoked.info, eeg_fwd, cov, estimator=estimator)
+    assert repr(operator) == (
+        "<DeepSIFOperator | 32 channels, 200 parcels, subject 'fsaverage5'>"
+    )
+    expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
+    assert_array_equal(apply_deepsif(evoked, operator).data, expected.data)
+    one = apply_deepsif_epochs(epochs, operator, pick_ori="vector")[0]
+    assert isinstance(one, mne.VectorSourceEstimate)
+    stc = apply_deepsif_raw(raw, operator)
+    other = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=estimator)
+    assert_array_equal(stc.data, other.data)
+    order = evoked.ch_names[::-1]
+    stc = apply_deepsif(evoked.reorder_channels(order), operator)
+    assert_allclose(stc.data, expected.data, atol=1e-12 * expected.data.max())
+
+
+def test_operator_of_other_data(evoked, eeg_fwd, cov, estimator):
+    operator = make_deepsif_operator(evoked.info, eeg_fwd, cov, estimator=estimator)
+    for name, value in dict(noise_cov=cov, estimator=estimator, rank="info").items():
+        with pytest.raises(ValueError, match=f"{name} is part of the operator"):
+            apply_deepsif(evoked, operator, **{name: value})
+    wrong = evoked.copy()
+    wrong.info["bads"] = ["Cz"]
+    with pytest.raises(
+        ValueError, match=r"1 of the operator's 32 .*\['Cz'\].*Make one"
+    ):
+        apply_deepsif(wrong, operator)
+    with pytest.raises(ValueError, match="1 of the operator's 32 channels"):
+        apply_deepsif(evoked.copy().drop_channels(["Pz"]), operator)
+    wrong = evoked.copy()
+    wrong.add_proj(mne.compute_proj_evoked(wrong, n_eeg=1))
+    with pytest.raises(ValueError, match="projectors or the EEG reference of the data"):
+        apply_deepsif(wrong, operator)
+    wrong = evoked.copy().del_proj()
+    with pytest.raises(ValueError, match="projectors or the EEG reference of the data"):
+        apply_deepsif(wrong, operator)
+    wrong = evoked.copy()
+    for ch in wrong.info["chs"]:
+        ch["loc"][:3] += 0.01
+    with pytest.warns(RuntimeWarning, match="17 mm apart"):
+        apply_deepsif(wrong, operator)
 
 
 # --------------------------------------------------------------- the sensor encoder

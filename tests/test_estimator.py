@@ -4,19 +4,23 @@
 # License: BSD-3-Clause
 
 import _thread
-import functools
-import json
+import copy
+import logging
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import joblib
 import mne
 import numpy as np
 import pytest
-import safetensors.numpy
+import torch
 from mne.utils import catch_logging
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import mne_deepsif.estimator
 from mne_deepsif import (
     DeepSIFEstimator,
     apply_deepsif,
@@ -26,47 +30,15 @@ from mne_deepsif import (
     make_parcels,
     network,
     read_deepsif,
-    training,
 )
-from mne_deepsif.estimator import _resample
 from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.simulation import Library, make_patches
 from mne_deepsif.template import make_template_trans
+from mne_deepsif.windows import resample
 
 SFREQ, N_TIMES = 125.0, 32
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_training(parcels):
-    """Make fit quick: a synthetic library, a small network, few validation samples."""
-    rng = np.random.default_rng(0)
-    seeds = np.arange(parcels.n_parcels)
-    patches, decay = make_patches(seeds, parcels.adjacency, parcels.centers, 0)
-    times = (np.arange(96) - 48) / SFREQ
-    widths = rng.uniform(0.02, 0.06, 60)[:, None]
-    background = rng.standard_normal((parcels.n_parcels, 1500))
-    made = Library(
-        patches=patches,
-        decay=decay,
-        waveforms=np.exp(-0.5 * (times / widths) ** 2).astype(np.float16),
-        background=background.astype(np.float16),
-        sfreq=SFREQ,
-    )
-    make_network = network.make_network
-
-    def small(architecture, *args, **sizes):
-        if architecture == "compact":
-            sizes = {"width": 40} | sizes
-        else:
-            sizes = {"n_hidden": 20, "n_layers": 1} | sizes
-        return make_network(architecture, *args, **sizes)
-
-    options = functools.partial(training.TrainingOptions, n_validation=32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "make_library", lambda parcels, sfreq: made)
-        patch.setattr(network, "make_network", small)
-        patch.setattr(training, "TrainingOptions", options)
-        yield
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +141,33 @@ def test_init_only_stores(params):
 
 
 def test_clone(brief):
-    copy = clone(brief)
-    before, after = (x.get_params() for x in (brief, copy))
+    cloned = clone(brief)
+    before, after = (x.get_params() for x in (brief, cloned))
     one, two = (x.pop("parcels") for x in (before, after))
     assert_array_equal(one.mapping, two.mapping)
     assert before == after
     with pytest.raises(NotFittedError):
-        copy.predict(None)
+        cloned.predict(None)
+
+
+def test_clone_keeps_the_weights_to_start_from(params, brief, eeg_fwd, eeg_info, cov):
+    """They are a fitted estimator; a clone of them would have forgotten."""
+    settings = params | dict(weights=brief, parcels=None, n_steps=1)
+    cloned = clone(DeepSIFEstimator(**settings))
+    assert cloned.weights is brief
+    assert cloned.fit(eeg_fwd, eeg_info, cov).recipe_["start"] == brief.recipe_
+
+
+@pytest.mark.parametrize(("verbose", "says"), (("INFO", True), (None, False)))
+def test_verbose_is_that_of_fit(params, eeg_fwd, eeg_info, cov, verbose, says):
+    """The log level is as before afterwards, also if fit fails."""
+    with mne.use_log_level("ERROR"), catch_logging() as log:
+        estimator = DeepSIFEstimator(**params | dict(n_steps=1, verbose=verbose))
+        estimator.fit(eeg_fwd, eeg_info, cov)
+        assert ("Validation loss" in log.getvalue()) == says
+        with pytest.raises(ValueError, match="precision"):
+            estimator.set_params(precision="half").fit(eeg_fwd, eeg_info, cov)
+        assert mne.utils.logger.level == logging.ERROR
 
 
 def test_not_fitted(params, evoked, eeg_fwd, cov, tmp_path):
@@ -204,7 +196,7 @@ def test_fit_changes_nothing_but_what_it_learns(params, eeg_fwd, eeg_info, cov):
     learned = {n for n in vars(estimator) if n.endswith("_") and not n.startswith("_")}
     assert learned == {
         *("network_", "parcels_", "sfreq_", "n_times_", "ch_names_"),
-        *("history_", "recipe_"),
+        *("history_", "recipe_", "metrics_", "fingerprint_"),
     }
     assert_array_equal(eeg_fwd["sol"]["data"], gain)
     assert_array_equal(cov.data, noise)
@@ -214,6 +206,11 @@ def test_fit_changes_nothing_but_what_it_learns(params, eeg_fwd, eeg_info, cov):
     assert [step for step, _ in estimator.history_] == [0, 4]
     assert estimator.recipe_["fit_on"] == "fsaverage5"
     assert estimator.recipe_["n_channels"] == 32
+    losses = [loss for _, loss in estimator.history_]
+    assert estimator.metrics_ == {
+        "validation_loss_before": losses[0],
+        "validation_loss_after": min(losses),
+    }
 
 
 def test_same_seed_same_result_and_refit_forgets(params, brief, eeg_fwd, eeg_info, cov):
@@ -245,16 +242,17 @@ def test_training_helps(fitted):
 
 
 def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
-    """Both encoders can feed it; it goes through a file."""
+    """It reads channels, as published; it goes through a file."""
     settings = params | dict(architecture="published", n_steps=1)
-    for encoder in ("sensors", "backprojection"):
-        estimator = DeepSIFEstimator(encoder=encoder, **settings)
-        stc = estimator.fit(eeg_fwd, eeg_info, cov).predict(evoked)
-        assert stc.data.any() and np.isfinite(stc.data).all()
-        fname = tmp_path / f"{encoder}-deepsif.safetensors"
-        estimator.save(fname)
-        again = read_deepsif(fname).predict(evoked, eeg_fwd, cov)
-        assert_array_equal(again.data, stc.data)
+    estimator = DeepSIFEstimator(encoder="sensors", **settings)
+    stc = estimator.fit(eeg_fwd, eeg_info, cov).predict(evoked)
+    assert stc.data.any() and np.isfinite(stc.data).all()
+    fname = tmp_path / "x-deepsif.safetensors"
+    estimator.save(fname)
+    again = read_deepsif(fname).predict(evoked, eeg_fwd, cov)
+    assert_array_equal(again.data, stc.data)
+    with pytest.raises(ValueError, match="reads channels.*use encoder='sensors'"):
+        DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
 
 
 # --------------------------------------------------------------- from given weights
@@ -362,8 +360,11 @@ def test_save_and_read(request, which, strong, eeg_fwd, cov, tmp_path):
     assert_array_equal(again.predict(strong, eeg_fwd, cov).data, expected.data)
     by_name = apply_deepsif(strong, eeg_fwd, cov, estimator=fname)
     assert_array_equal(by_name.data, expected.data)
-    for name in ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_"):
+    learned = ("sfreq_", "n_times_", "ch_names_", "history_", "recipe_", "metrics_")
+    for name in learned:
         assert getattr(again, name) == getattr(estimator, name), name
+    for name, value in estimator.fingerprint_.items():
+        assert_array_equal(again.fingerprint_[name], value)
     before, after = estimator.get_params(), again.get_params()
     assert after["device"] == "auto"  # the file serves on any machine
     for name in ("parcels", "device"):
@@ -375,107 +376,6 @@ def test_save_and_read(request, which, strong, eeg_fwd, cov, tmp_path):
         )
     difference = again.parcels_.adjacency != estimator.parcels_.adjacency
     assert difference.nnz == 0
-
-
-def test_save_does_not_overwrite_by_itself(brief, tmp_path):
-    fname = tmp_path / "x-deepsif.safetensors"
-    fname.write_text("precious")
-    with pytest.raises(FileExistsError, match="x-deepsif.*exists; use overwrite=True"):
-        brief.save(fname)
-    assert fname.read_text() == "precious"
-    brief.save(fname, overwrite=True)
-    assert_same(state(read_deepsif(fname)), state(brief))
-
-
-def test_save_that_fails_leaves_nothing(brief, tmp_path, monkeypatch):
-    """The disk is full: no half file, and the old one is as it was."""
-    fname = tmp_path / "x-deepsif.safetensors"
-    fname.write_text("precious")
-
-    def full(path, content):
-        with open(path, "wb") as file:
-            file.write(content[:100])
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(type(fname), "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        brief.save(fname, overwrite=True)
-    assert list(tmp_path.iterdir()) == [fname]
-    assert fname.read_text() == "precious"
-
-
-def test_saved_parcels_of_another_subject(brief, tmp_path):
-    """A parcellation whose left hemisphere has another number of vertices."""
-    estimator = clone(brief)
-    vars(estimator).update(vars(brief))
-    mapping = np.repeat(np.arange(200), 10)
-    estimator.parcels_ = replace(
-        brief.parcels_, subject="bert", mapping=mapping, n_vertices_lh=700
-    )
-    fname = tmp_path / "bert-deepsif.safetensors"
-    estimator.save(fname)
-    parcels = read_deepsif(fname).parcels_
-    assert parcels.subject == "bert"
-    assert_array_equal(parcels.hemi, np.repeat([0, 1], [70, 130]))
-
-
-def test_read_what_is_not_there(tmp_path):
-    for fname in (tmp_path / "x-deepsif.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match="does not exist"):
-            read_deepsif(fname)
-
-
-def _alter(fname, change):
-    """Rewrite a file with its header and arrays changed."""
-    arrays = safetensors.numpy.load_file(fname)
-    with safetensors.safe_open(fname, "numpy") as file:
-        header = json.loads(file.metadata()["mne_deepsif"])
-    change(header, arrays)
-    safetensors.numpy.save_file(arrays, fname, {"mne_deepsif": json.dumps(header)})
-
-
-@pytest.mark.parametrize(
-    ("wrong", "match"),
-    (
-        (lambda f: f.write_text("hello, this is no estimator"), ""),
-        (lambda f: f.write_bytes(b""), ""),
-        (lambda f: f.write_bytes(f.read_bytes()[:-1000]), ""),
-        (
-            lambda f: safetensors.numpy.save_file({"x": np.zeros(3)}, f),
-            "no mne_deepsif entry",
-        ),
-        (
-            lambda f: safetensors.numpy.save_file({}, f, {"mne_deepsif": "[not json"}),
-            "",
-        ),
-        (
-            lambda f: _alter(f, lambda header, _: header.update(format_version=99)),
-            "format version 99, this version of the package reads 1",
-        ),
-        (lambda f: _alter(f, lambda _, arrays: arrays.pop("parcels.areas")), "areas"),
-        (
-            lambda f: _alter(f, lambda _, a: a.pop("network.embed.weight")),
-            "embed.weight",
-        ),
-        (lambda f: _alter(f, lambda header, _: header.pop("sfreq_")), "sfreq_"),
-        (
-            lambda f: _alter(f, lambda header, _: header["params"].update(magic=1)),
-            "magic",
-        ),
-    ),
-    ids=(
-        *("text", "empty", "truncated", "other safetensors", "other header"),
-        *("newer format", "no areas", "no weight", "no rate", "unknown parameter"),
-    ),
-)
-def test_read_wrong_file(brief, tmp_path, wrong, match):
-    """One clear error: which file, what is wrong, what to give instead."""
-    fname = tmp_path / "x-deepsif.safetensors"
-    brief.save(fname)
-    wrong(fname)
-    match = f"(?s)x-deepsif.*is not a readable mne_deepsif estimator.*{match}.*"
-    with pytest.raises(ValueError, match=match + r"DeepSIFEstimator\.save"):
-        read_deepsif(fname)
 
 
 # --------------------------------------------------------------- predict
@@ -584,9 +484,9 @@ def identity(estimator):
 
 
 def vars_copy(estimator):
-    copy = clone(estimator)
-    vars(copy).update(vars(estimator))
-    return copy
+    other = clone(estimator)
+    vars(other).update(vars(estimator))
+    return other
 
 
 def bumps(duration, n_times):
@@ -616,8 +516,8 @@ def test_resample_is_exact(sizes):
     """Samples fall where they should: at k / n of the duration."""
     before, after = sizes
     signal = bumps(0.3, before)
-    assert_allclose(_resample(signal, after), bumps(0.3, after), atol=0.005)
-    assert _resample(signal, before) is signal
+    assert_allclose(resample(signal, after), bumps(0.3, after), atol=0.005)
+    assert resample(signal, before) is signal
 
 
 @pytest.mark.parametrize("n_times", (1, 2, 3, 31, 32, 33, 48, 49, 200, 1001))
@@ -684,10 +584,9 @@ def test_unit_of_the_leadfield(fitted, arrays, factor):
 
 
 def test_amplitude_explains_the_data_best(fitted, arrays):
-    """No other factor on the estimate leaves less of the (demeaned) data."""
+    """No other factor on the estimate leaves less of the data."""
     data, gain = arrays
     fit = gain @ fitted._estimate(data, gain, SFREQ)
-    fit, data = (x - x.mean(1, keepdims=True) for x in (fit, data))
     assert_allclose(np.sum(fit * (data - fit)), 0, atol=1e-4 * np.sum(data**2))
     residuals = [np.sum((data - factor * fit) ** 2) for factor in (0.95, 1, 1.05)]
     assert np.argmin(residuals) == 1
@@ -705,16 +604,24 @@ def test_a_strong_source_is_explained(fitted, strong, eeg_fwd):
 
 
 @pytest.mark.parametrize("which", ("fitted", "by_sensors"))
-@pytest.mark.parametrize("value", (0.0, 3e-6))
-def test_data_without_change(request, which, strong, value):
-    """Zeros and constants hold no activity: the estimate is zero, not NaN."""
+def test_data_of_zeros(request, which, strong):
+    """They hold no activity: the estimate is zero, not NaN."""
+    estimator = request.getfixturevalue(which)
+    strong.data[:] = 0
+    assert not estimator.predict(strong).data.any()
+
+
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
+def test_data_without_change(request, which, strong):
+    """A topography that stays: channels as published see nothing of it."""
     estimator = request.getfixturevalue(which)
     expected = np.abs(estimator.predict(strong).data).max()
-    offsets = np.random.default_rng(0).standard_normal((32, 1))
-    strong.data[:] = value * offsets
-    out = estimator.predict(strong).data
+    strong.data[:] = 3e-6 * np.random.default_rng(0).standard_normal((32, 1))
+    with pytest.warns(RuntimeWarning, match="does not change within"):
+        out = estimator.predict(strong).data
     assert np.isfinite(out).all()
-    assert np.abs(out).max() <= (1e-5 * expected if value else 0)
+    if which == "by_sensors":
+        assert np.abs(out).max() <= 1e-5 * expected
 
 
 # --------------------------------------------------------------- bad input
@@ -770,3 +677,80 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
     lh, rh = coarse.by_hemi()
     inside = np.concatenate([lh[stc.vertices[0]], rh[stc.vertices[1]]]) >= 0
     assert stc.data[inside].any() and not stc.data[~inside].any()
+
+
+# --------------------------------------------------------------- threads, processes
+
+
+def assert_close(out, expected):
+    """Equal within what the order of float32 sums makes of it."""
+    assert expected.any()
+    assert_allclose(out, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def long_data(parcels):
+    """10 windows and a rest, 9 channels: data and gain."""
+    rng = np.random.default_rng(2)
+    gain = rng.standard_normal((9, parcels.n_parcels))
+    return rng.standard_normal((9, 5 * N_TIMES + 7)), gain
+
+
+@pytest.mark.parametrize("which", ("fitted", "by_sensors"))
+def test_pickle(request, which, strong):
+    """With the forward of fit, so that predict needs none."""
+    estimator = request.getfixturevalue(which)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert_array_equal(again.predict(strong).data, estimator.predict(strong).data)
+    assert again.recipe_ == estimator.recipe_ and again.history_ == estimator.history_
+    assert copy.deepcopy(estimator).predict(strong).data.any()
+
+
+def test_batch_size_does_not_matter(fitted, long_data, monkeypatch):
+    expected = fitted._estimate(*long_data, SFREQ)
+    for size in (1, 3, 1000):
+        monkeypatch.setattr(mne_deepsif.estimator, "_BATCH", size)
+        assert_close(fitted._estimate(*long_data, SFREQ), expected)
+
+
+def test_number_of_threads_does_not_matter(fitted, long_data):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = fitted._estimate(*long_data, SFREQ)
+        torch.set_num_threads(3)
+        assert_close(fitted._estimate(*long_data, SFREQ), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_epochs_together_or_alone(fitted, long_data):
+    """What else is estimated at the same time does not matter."""
+    data, gain = long_data
+    epochs = np.stack([data, -2 * data, 1e3 * data, 0 * data])
+    together = fitted._estimate(epochs, gain, SFREQ)
+    for epoch, out in zip(epochs[:3], together):
+        assert_close(out, fitted._estimate(epoch, gain, SFREQ))
+    assert not together[3].any()
+
+
+def test_threads_at_once(fitted, long_data):
+    """Four threads share an estimator; each gets its own answer."""
+    data, gain = long_data
+    several = [np.roll(data, shift, axis=0) for shift in range(8)]
+    expected = [fitted._estimate(x, gain, SFREQ) for x in several]
+    with ThreadPoolExecutor(4) as pool:
+        outs = list(pool.map(lambda x: fitted._estimate(x, gain, SFREQ), several * 2))
+    for out, want in zip(outs, expected * 2, strict=True):
+        assert_close(out, want)
+
+
+@pytest.mark.parametrize("backend", ("threading", "loky"))
+def test_n_jobs_does_not_matter(fitted, strong, backend):
+    """Through joblib, as a user does it: the estimator goes to other processes."""
+    inputs = [strong, strong.copy().crop(0.02), strong.copy().crop(0, 0.2)]
+    expected = [fitted.predict(inst).data for inst in inputs]
+    parallel = joblib.Parallel(n_jobs=2, backend=backend)
+    stcs = parallel(joblib.delayed(fitted.predict)(inst) for inst in inputs)
+    for stc, want in zip(stcs, expected, strict=True):
+        assert_close(stc.data, want)

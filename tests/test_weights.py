@@ -5,6 +5,7 @@
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -59,6 +60,8 @@ def test_unknown_name():
         fetch_weights("best")
     with pytest.raises(ValueError, match="No weights of the name 'best'"):
         load_estimator("best")
+    with pytest.raises(TypeError, match="name must be an instance of str"):
+        fetch_weights(None)
 
 
 def test_unknown_name_in_use(eeg_info, eeg_fwd):
@@ -109,12 +112,17 @@ def mirror(tmp_path, monkeypatch):
         def log_message(self, *args):
             server.requests.append(self.requestline.split()[1])  # path as asked
 
+        def do_GET(self):  # noqa: N802
+            server.answer(self) if server.answer else super().do_GET()
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    server.requests, server.folder = [], folder
+    server.requests, server.folder, server.answer = [], folder, None
+    server.released = threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("MNE_DEEPSIF_URL", f"http://127.0.0.1:{server.server_port}")
     yield server
+    server.released.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -157,6 +165,70 @@ def test_corrupt_download(mirror, tmp_path):
     with pytest.raises(RuntimeError, match="'extra' could not be fetched .*hash"):
         fetch_weights("extra")
     assert _cached(tmp_path) == []
+
+
+def test_truncated_download(mirror, tmp_path):
+    """The server promises all and hangs up after half."""
+
+    def half(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[: len(CONTENT) // 2])
+
+    mirror.answer = half
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched from"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+    mirror.answer = None
+    assert fetch_weights("extra").read_bytes() == CONTENT
+
+
+def test_server_that_stalls(mirror, tmp_path, monkeypatch):
+    """Before its answer or within it: given up, and nothing stays."""
+    monkeypatch.setattr(weights, "_TIMEOUT", 0.2)
+
+    def stall(request):
+        mirror.released.wait()
+
+    def stall_within(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[:100])
+        request.wfile.flush()
+        mirror.released.wait()
+
+    for mirror.answer in (stall, stall_within):
+        with pytest.raises(
+            RuntimeError, match="'extra' could not.*timed out.*'generic'"
+        ):
+            fetch_weights("extra")
+        assert _cached(tmp_path) == []
+
+
+def test_server_with_an_error(mirror, tmp_path):
+    mirror.answer = lambda request: request.send_error(503)
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched.*503"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def test_download_at_once(mirror, tmp_path):
+    """All get the whole file, whoever is first; one file stays."""
+    with ThreadPoolExecutor(8) as pool:
+        fnames = list(pool.map(fetch_weights, ["extra"] * 8))
+    assert _cached(tmp_path) == [fnames[0]] and set(fnames) == {fnames[0]}
+    assert fnames[0].read_bytes() == CONTENT
+
+
+def test_a_folder_that_cannot_be_written(mirror, tmp_path):
+    """What is in the way is named."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "weights").write_text("no folder")
+    with pytest.raises(RuntimeError, match=r"'extra' could not be.*data.weights \("):
+        fetch_weights("extra")
+    assert mirror.requests == []
 
 
 def test_missing_on_the_server(mirror, tmp_path):
