@@ -289,12 +289,12 @@ class Trainer:
                 self.callback(self)
             last = self.step == self.options.n_steps
             if self.step % self.options.validate_every == 0 or last:
-                self._validate()
-                if self.checkpoint is not None:
-                    self._save_checkpoint()
+                self._validate_and_save()
                 patience = self.options.patience
                 if patience is not None and self.n_bad >= patience:
                     break
+        if self.history[-1][0] < self.step:  # stopped in between
+            self._validate_and_save()
         self.network.load_state_dict(self.best_state)
         self.network.eval().cpu()
 
@@ -350,6 +350,11 @@ class Trainer:
             self.best_loss, self.n_bad = loss, 0
             state = self.network.state_dict()
             self.best_state = {k: v.detach().clone() for k, v in state.items()}
+
+    def _validate_and_save(self):
+        self._validate()
+        if self.checkpoint is not None:
+            self._save_checkpoint()
 
     def _save_checkpoint(self):
         state = {
@@ -445,9 +450,9 @@ def main(arguments=None):
     parser.add_argument("output", type=Path, help="folder for checkpoint and weights")
     parser.add_argument("--steps", type=int, default=TrainingOptions.n_steps)
     parser.add_argument("--batch-size", type=int, default=TrainingOptions.batch_size)
-    parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--gate-width", type=int, default=1024)
-    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--gate-width", type=int, default=512)
+    parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--components", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--device", default="auto")
@@ -497,7 +502,7 @@ class _Log:
     """Writes a line every 50 updates."""
 
     def __init__(self, fname):
-        self.file = open(fname, "a", buffering=1)
+        self.fname = fname
         self.start = time.perf_counter()
 
     def __call__(self, trainer):
@@ -510,7 +515,8 @@ class _Log:
             "wall": round(time.perf_counter() - self.start, 1),
             **{name: round(value, 1) for name, value in trainer.seconds.items()},
         }
-        self.file.write(json.dumps(line) + "\n")
+        with open(self.fname, "a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -285,16 +285,21 @@ def test_checkpoint_of_other_options(library, sensors, tmp_path, other):
         make_trainer(library, sensors, checkpoint=fname, n_steps=2, **other)
 
 
-def test_ctrl_c_keeps_the_best_weights(library, sensors):
+def test_ctrl_c_keeps_the_best_weights(library, sensors, tmp_path):
     """The interrupt comes to the main thread, as that of the keyboard does."""
 
     def press(trainer):
         if trainer.step == 12:
             _thread.interrupt_main()
 
-    trainer = make_trainer(library, sensors, n_steps=20_000, callback=press)
+    fname = tmp_path / "checkpoint.pt"
+    options = dict(n_steps=20_000, validate_every=10_000, callback=press)
+    trainer = make_trainer(library, sensors, checkpoint=fname, **options)
     assert trainer.run() is True
-    assert 12 <= trainer.step < 20_000
+    assert 12 <= trainer.step < 10_000
+    # what came after the last validation is not lost
+    assert trainer.history[-1][0] == trainer.step
+    assert torch.load(fname, weights_only=True)["step"] == trainer.step
     assert trainer.best_loss < 1 == round(trainer.history[0][1], 6)
     assert_allclose(validation_loss(trainer), trainer.best_loss, rtol=1e-4)
     assert not trainer.network.training

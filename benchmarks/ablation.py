@@ -1,0 +1,356 @@
+"""What helps the network, at equal compute: variants trained for the same time.
+
+    python benchmarks/ablation.py --out /tmp/generic [--minutes 1] [--only base ...]
+
+``--out`` is the folder in which ``benchmarks/train_generic.py library`` has put
+``training.npz``. Each variant runs in a process of its own, on one thread: the time of
+an update is measured first, then the learning rate falls over as many updates as fit in
+``--minutes``. The error is that on the validation heads (1 = nothing explained), always
+over all times of the window. Results go to results/ablation.json, variant by variant.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "ablation.json"
+BASE = dict(width=640, n_blocks=2)  # the defaults, for networks of other kinds
+# name: (sizes of the network, training options, function that changes the modules)
+VARIANTS = {
+    "base": ({}, {}, None),
+    "2 components": ({"n_components": 2}, {}, None),
+    "8 components": ({"n_components": 8}, {}, None),
+    "all 64 times instead of components": ({}, {}, "all_times"),
+    "earlier network: ELU layers, mixing over times": ({}, {}, "mixing"),
+    "bidirectional LSTM instead of mixing": ({}, {}, "lstm"),
+    "window's mean removed": ({}, {}, "center"),
+    "one kernel, 0.1": ({}, {}, "kernel_01"),
+    "one kernel, 0.003": ({}, {}, "kernel_0003"),
+    "four kernels, 1 to 0.001": ({}, {}, "four_kernels"),
+    "no last gates": ({}, {}, "no_last_gates"),
+    "noise level as input": ({}, {}, "noise_level"),
+    "1 block": ({"n_blocks": 1}, {}, None),
+    "3 blocks": ({"n_blocks": 3}, {}, None),
+    "width 1024": ({"width": 1024}, {}, None),
+    "gate width 1024": ({"gate_width": 1024}, {}, None),
+    "learning rate 2e-3": ({}, {"learning_rate": 2e-3}, None),
+    "learning rate 5e-4": ({}, {"learning_rate": 5e-4}, None),
+    "batches of 64": ({}, {"batch_size": 64}, None),
+    "2 leadfields a batch": ({}, {"n_sensors": 2}, None),
+    "Muon": ({}, {}, "muon"),
+    "average of the weights (EMA)": ({}, {}, "ema"),
+    "loss on amplitudes' square roots": ({}, {}, "root_loss"),
+}
+
+
+# ------------------------------------------------------------- changes of the modules
+def _keep_times(training):
+    """Let windows pass as they are, with unit vectors as time courses."""
+    import torch
+
+    def keep(data, n_components, exact=True):
+        unit = torch.eye(data.shape[2], device=data.device)
+        return data, unit.expand(len(data), -1, -1)
+
+    training.principal_components = keep
+
+
+def all_times(training, network):
+    _keep_times(training)
+
+
+def mixing(training, network, temporal=None):
+    """Use the first network of this project: layers per time, then over times."""
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(width, width), nn.Linear(width, width)
+
+        def forward(self, x):
+            return nn.functional.elu(self.fc2(nn.functional.elu(self.fc1(x))) + x)
+
+    class Mixing(nn.Module):
+        def __init__(self, width, n_times=64):
+            super().__init__()
+            self.fc1 = nn.Linear(n_times, 2 * n_times)
+            self.fc2 = nn.Linear(2 * n_times, n_times)
+
+        def forward(self, x):
+            hidden = nn.functional.elu(self.fc1(x.transpose(1, 2)))
+            return x + self.fc2(hidden).transpose(1, 2)
+
+    class Network(nn.Module):
+        def __init__(self, n_features, n_parcels, n_times, **sizes):
+            super().__init__()
+            self.sizes, width = sizes, sizes["width"]
+            kind = Mixing if temporal is None else temporal
+            self.embed = nn.Linear(n_features, width)
+            blocks = [(Residual(width), kind(width)) for _ in range(sizes["n_blocks"])]
+            self.blocks = nn.Sequential(*(part for pair in blocks for part in pair))
+            self.readout = nn.Linear(width, n_parcels)
+            nn.init.zeros_(self.readout.weight)
+            nn.init.zeros_(self.readout.bias)
+
+        def forward(self, X):
+            X = X * X.shape[1] ** 0.5  # unit size per time, as it was
+            return self.readout(self.blocks(nn.functional.elu(self.embed(X))))
+
+    _keep_times(training)
+    torch.set_flush_denormal(True)
+    network.ARCHITECTURES["compact"] = Network
+
+
+def lstm(training, network):
+    from torch import nn
+
+    class Recurrent(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.lstm = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
+
+        def forward(self, x):
+            return x + self.lstm(x)[0]
+
+    mixing(training, network, Recurrent)
+
+
+def center(training, network):
+    components = training.principal_components
+
+    def centred(data, n_components, exact=True):
+        return components(data - data.mean(-1, keepdim=True), n_components, exact)
+
+    training.principal_components = centred
+
+
+def _use_kernels(training, regularizations):
+    make, encode = training.backprojection_kernels, training.encode
+    training.N_KERNELS = len(regularizations)
+    training.backprojection_kernels = lambda gain: make(gain, regularizations)
+    training.encode = lambda data, kernels=None: encode(
+        data, kernels, len(regularizations)
+    )
+
+
+def kernel_01(training, network):
+    _use_kernels(training, (0.1,))
+
+
+def kernel_0003(training, network):
+    _use_kernels(training, (0.003,))
+
+
+def four_kernels(training, network):
+    _use_kernels(training, (1.0, 0.1, 0.01, 0.001))
+
+
+def no_last_gates(training, network):
+    import torch
+
+    def forward(self, X):
+        state = self.power(network._root_power(X))
+        gated, state = self.gates[0](self.embed(X), state)
+        for linear, gates in zip(self.linear, self.gates[1:], strict=True):
+            gated, state = gates(gated + linear(gated), state)
+        opening = self.parcel_gates(network._normalise(state))
+        return self.readout(gated) * torch.nn.functional.softplus(opening)[:, None]
+
+    network.CompactNetwork.forward = forward
+
+
+def noise_level(training, network):
+    """Add the share of power that the components leave, as one more feature."""
+    import torch
+
+    components, encode = training.principal_components, training.encode
+    left = []
+
+    def remember(data, n_components, exact=True):
+        patterns, courses = components(data, n_components, exact)
+        share = patterns.square().sum((1, 2)) / data.square().sum((1, 2))
+        left.append((1 - share).clamp_min(1e-4))
+        return patterns, courses
+
+    def append(data, kernels=None):
+        X = encode(data, kernels)
+        level = torch.zeros(*X.shape[:2], 1)
+        level[:, 0, 0] = left.pop().log()  # the power of the feature over components
+        return torch.cat([X, level], 2)
+
+    training.principal_components, training.encode = remember, append
+    linear = network.CompactNetwork.__init__
+
+    def wider(self, n_features, *args, **kwargs):
+        linear(self, n_features + 1, *args, **kwargs)
+
+    network.CompactNetwork.__init__ = wider
+
+
+def muon(training, network):
+    import torch
+
+    class Both:
+        """Muon for the matrices inside, AdamW for the rest, one learning rate."""
+
+        def __init__(self, net, lr):
+            inner = [
+                parameter
+                for name, parameter in net.named_parameters()
+                if parameter.ndim == 2 and name != "readout.weight"
+            ]
+            chosen = {id(parameter) for parameter in inner}
+            rest = [p for p in net.parameters() if id(p) not in chosen]
+            self.parts = [
+                torch.optim.Muon(
+                    inner, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+                ),
+                torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), fused=True),
+            ]
+            self.param_groups = [g for part in self.parts for g in part.param_groups]
+
+        def zero_grad(self, set_to_none=True):
+            for part in self.parts:
+                part.zero_grad(set_to_none)
+
+        def step(self):
+            for part in self.parts:
+                part.step()
+
+    init = training.Trainer.__init__
+
+    def with_muon(self, net, library, sensors, options, **kwargs):
+        init(self, net, library, sensors, options, **kwargs)
+        self.optimizer = Both(self.network, options.learning_rate)
+
+    training.Trainer.__init__ = with_muon
+
+
+def ema(training, network):
+    import torch
+
+    step, validate = training.Trainer._train_step, training.Trainer._validate
+
+    def averaged_step(self):
+        step(self)
+        weights = [p.detach() for p in self.network.parameters()]
+        if not hasattr(self, "average"):
+            self.average = [p.clone() for p in weights]
+        decay = min(0.995, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, weights, 1 - decay)
+
+    def averaged_validation(self):
+        if hasattr(self, "average"):
+            with torch.no_grad():
+                for parameter, value in zip(self.network.parameters(), self.average):
+                    parameter.copy_(value)
+        validate(self)
+
+    training.Trainer._train_step = averaged_step
+    training.Trainer._validate = averaged_validation
+
+
+def root_loss(training, network):
+    """Weak and strong parcels weigh more alike: roots of amplitudes over the window."""
+    error = training.relative_error
+
+    def roots(estimate, target, power):
+        if not estimate.requires_grad:
+            return error(estimate, target, power)
+        sizes = [(x.float().square().sum(1) + 1e-4).sqrt() for x in (estimate, target)]
+        mask = (sizes[0].sqrt() - sizes[1].sqrt()).square().sum()
+        scale = sizes[1].sum().clamp_min(1e-6)
+        return error(estimate, target, power) + 0.3 * mask / scale
+
+    training.relative_error = roots
+
+
+# ------------------------------------------------------------------------- one variant
+def run_variant(name, fname, seconds):
+    """Train one variant in this process and return its figures."""
+    import numpy as np
+    import torch
+
+    from mne_deepsif import network, training
+
+    torch.set_num_threads(1)
+    sizes, options, change = VARIANTS[name]
+    if change is not None:
+        globals()[change](training, network)
+    library, sensors, validation = training.read_training_set(fname)
+    sensors = sensors[:: max(1, len(sensors) // 64)]  # 64 of them: quick to prepare
+    n_parcels = len(library.background)
+
+    def make_trainer(n_steps, callback=None):
+        net = network.make_network(
+            "compact",
+            training.N_KERNELS * n_parcels,
+            n_parcels,
+            training.TrainingOptions.n_times,
+            **BASE | sizes,
+        )
+        return training.Trainer(
+            net,
+            library,
+            sensors,
+            training.TrainingOptions(n_steps=n_steps, validate_every=10**9, **options),
+            validation_sensors=validation,
+            callback=callback,
+        )
+
+    times = []
+    make_trainer(10, lambda _: times.append(time.process_time())).run()
+    step = float(np.median(np.diff(times)[2:]))
+    trainer = make_trainer(max(10, int(seconds / step)))
+    trainer.run()
+    return {
+        "error": trainer.history[-1][1],
+        "updates": trainer.step,
+        "ms per update": 1e3 * step,
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS))
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.variant:
+        figures = run_variant(
+            args.variant, args.out / "training.npz", 60 * args.minutes
+        )
+        print(json.dumps(figures))
+        return
+    import torch
+
+    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    results["machine"] = f"{platform.machine()}, torch {torch.__version__}, one thread"
+    variants = results.setdefault("variants", {})
+    for name in args.only or VARIANTS:
+        out = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--variant", name],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        figures = json.loads(out.stdout.splitlines()[-1])
+        variants[name] = {"minutes": args.minutes} | figures
+        print(f"{name:50s} {figures['error']:.4f} {figures['updates']:5d} updates")
+        RESULT.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
