@@ -20,22 +20,25 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.io import loadmat
+from scoring import (
+    DATA,
+    METHODS,
+    ROOT,
+    RULES,
+    Methods,
+    biosemi_info,
+    held_out_library,
+    helmet,
+    sample_forward,
+    score_cell,
+)
 
 import mne_deepsif
-from mne_deepsif import metrics
-from mne_deepsif.estimator import _sensors
-from mne_deepsif.leadfield import make_leadfield
 from mne_deepsif.library import make_library
-from mne_deepsif.simulation import Simulator
 from mne_deepsif.training import N_SOURCES, Trainer, TrainingOptions
-from mne_deepsif.weights import load_estimator
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "first_results.txt"
-LIBRARY_SEED = 9000
 LINES = []
 
 
@@ -46,21 +49,6 @@ def say(text=""):
 
 
 # ---------------------------------------------------------------- real recordings
-def sample_forward():
-    """Return the real subject's forward solution (all 20 484 vertices)."""
-    folder = DATA / "sample"
-    evoked = mne.read_evokeds(folder / "sample_audvis-ave.fif", 0)
-    bem = folder / "sample_fs5" / "bem"
-    surfaces = mne.read_bem_surfaces(bem / "sample_fs5-1280-1280-1280-bem.fif")
-    return mne.make_forward_solution(
-        evoked.info,
-        folder / "sample_fs5-trans.fif",
-        mne.read_source_spaces(bem / "sample_fs5-src.fif"),
-        mne.make_bem_solution(surfaces),
-        mindist=0.0,
-    )
-
-
 def target_labels():
     """Return the labels that the peaks of the two conditions should lie near."""
     folder = DATA / "sample" / "sample_fs5" / "label"
@@ -132,14 +120,6 @@ def apply_method(method, evoked, fwd, cov, subjects_dir=False):
     return mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, method)
 
 
-def biosemi_info(sfreq=500.0, montage="biosemi64"):
-    """Return an Info with an average-reference projector on the template head."""
-    montage = mne.channels.make_standard_montage(montage)
-    info = mne.create_info(montage.ch_names, sfreq, "eeg").set_montage(montage)
-    raw = mne.io.RawArray(np.zeros((len(info.ch_names), 1)), info)
-    return raw.set_eeg_reference(projection=True).info
-
-
 def vep():
     """Compare with the authors' own output on their visual evoked response."""
     say("\n== Real recording: the authors' VEP (64 BioSemi channels), template head")
@@ -193,96 +173,14 @@ def name_region(region, mapping):
 
 
 # ---------------------------------------------------------------- simulated data
-def parcel_mean(leadfield):
-    """Return the matrix that averages vertices within parcels."""
-    parcel = np.concatenate(leadfield.parcel_of_vertex)
-    rows = np.flatnonzero(parcel >= 0)
-    count = np.bincount(parcel[rows], minlength=leadfield.gain.shape[1])
-    return sparse.csr_array(
-        (1 / count[parcel[rows]], (parcel[rows], rows)),
-        shape=(leadfield.gain.shape[1], len(parcel)),
-    )
-
-
-class Methods:
-    """DeepSIF and MNE's methods on the same sensors; estimates on parcels."""
-
-    def __init__(self, info, fwd):
-        self.info = info
-        self.cov = mne.make_ad_hoc_cov(info)
-        self.parcels = mne_deepsif.make_template_parcels()
-        self.leadfield = make_leadfield(info, fwd, self.cov, parcels=self.parcels)
-        self.sensors = _sensors(self.leadfield, "backprojection")
-        self.std = self.leadfield.gain[:, 0] / self.sensors.gain[:, 0]
-        inverse = mne.minimum_norm.make_inverse_operator(
-            info, fwd, self.cov, fixed=True, depth=None
-        )
-        self.kernels = {
-            method: self._kernel(inverse, method) for method in ("sLORETA", "dSPM")
-        }
-        self.estimator = load_estimator("generic")
-
-    def _kernel(self, inverse, method):
-        """Return MNE's linear estimate from sensors to parcels."""
-        unit = mne.EvokedArray(np.diag(self.std), self.info)
-        stc = mne.minimum_norm.apply_inverse(unit, inverse, 1 / 9, method)
-        return parcel_mean(self.leadfield) @ stc.data
-
-    def estimate(self, data):
-        """Map (n_channels, n_times) in units of noise to {method: parcel activity}."""
-        estimates = {
-            "DeepSIF": self.estimator._estimate(
-                self.sensors.whitener @ data,
-                self.sensors.whitener @ self.sensors.gain,
-                self.info["sfreq"],
-            )
-        }
-        for method, kernel in self.kernels.items():
-            estimates[method] = kernel @ data
-        return estimates
-
-
-def score_cell(methods, library, n_sources, snr, n_samples, seed):
-    """Return {(method, rule): {metric: values}} of one cell."""
-    simulator = Simulator(
-        library,
-        500,
-        n_sources={n_sources: 1.0},
-        background_snr=(10.0, 15.0),
-        sensor_snr=(snr, snr),
-        noise="authors",
-        margin=-0.1,
-        seed=seed,
-    )
-    gain = torch.as_tensor(methods.sensors.gain).float()
-    scores = {}
-    for _ in range(n_samples):
-        weights, waves, background, chosen, power = simulator.draw(1)
-        data, _ = simulator.project(gain, weights, waves, background, chosen, power)
-        patches = [np.flatnonzero(profile) for profile in weights[0].numpy()]
-        for method, sources in methods.estimate(data[0].double().numpy()).items():
-            for rule in ("authors", "peak"):
-                cell = metrics.evaluate_parcels(
-                    sources,
-                    patches,
-                    waves[0].double().numpy(),
-                    methods.parcels.centers,
-                    methods.parcels.areas,
-                    rule=rule,
-                )
-                for name, values in cell.items():
-                    scores.setdefault((method, rule, name), []).extend(values)
-    return scores
-
-
 def print_scores(title, cells):
     """Print the pooled scores of several cells, a line a method and rule."""
     pooled = {}
     for cell in cells:
         for key, values in cell.items():
             pooled.setdefault(key, []).extend(values)
-    for rule in ("authors", "peak"):
-        for method in ("DeepSIF", "sLORETA", "dSPM"):
+    for rule in RULES:
+        for method in METHODS:
             values = {
                 name: np.array(pooled[method, rule, name], float)
                 for name in ("le", "precision", "recall", "correlation", "missed")
@@ -305,15 +203,7 @@ def simulated(n_samples):
     say("noise; 1 s at 500 Hz, noise drawn there as the authors' scripts do (nominal")
     say("SNR, power halved), 10-15 dB over background. LE one-sided, mm, per source")
     say("(estimate matched to the nearest patch), mean ± SD; missed: no parcel found")
-    library = make_library(
-        mne_deepsif.make_template_parcels(),
-        sfreq=500.0,
-        n_patches=4000,
-        n_waveforms=4000,
-        background=60.0,
-        papers_only=True,
-        random_state=LIBRARY_SEED,
-    )
+    library = held_out_library(mne_deepsif.make_template_parcels())
     info = biosemi_info()
     methods = Methods(info, mne_deepsif.make_template_forward(info))
     everything = {}
@@ -342,17 +232,6 @@ def unseen_infos():
     """Return a montage and helmet positions that are not in the training bank."""
     egi = biosemi_info(montage="GSN-HydroCel-64_1.0")
     return {"EGI 64": egi, "102 mag": helmet(0.0), "102 mag 5°": helmet(5.0)}
-
-
-def helmet(tilt):
-    """Return the 102 magnetometers, upright or tilted to the left."""
-    info = mne.channels.read_meg_canonical_info("neuromag")
-    trans = mne.transforms.rotation(0, np.deg2rad(tilt), 0)
-    trans[:3, 3] = [0.0, 0.0, 0.048]
-    with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
-        info["projs"], info["sfreq"] = [], 500.0
-    return mne.pick_info(info, mne.pick_types(info, meg="mag"))
 
 
 # ---------------------------------------------------------------- speed and memory
@@ -447,7 +326,7 @@ def training_speed():
     n_parcels = methods.parcels.n_parcels
     options = TrainingOptions(n_steps=40, n_validation=64, validate_every=1000)
     trainer = Trainer(
-        make_network("compact", 2 * n_parcels, n_parcels, options.n_times, width=640),
+        make_network("compact", 2 * n_parcels, n_parcels, options.n_times),
         library,
         [methods.sensors],
         options,

@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_tvb_connectivity",
         ],
         "estimator": ["DeepSIFEstimator"],
+        "extent": ["Extent", "Extents", "estimate_extent"],
         "files": ["read_deepsif"],
         "jansen_rit": ["simulate_jansen_rit"],
         "leadfield": ["Leadfield", "make_leadfield"],
@@ -45,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "make_template_subject",
             "make_template_trans",
         ],
+        "trust": ["TrustReport", "assess_deepsif"],
         "weights": ["fetch_weights"],
     },
 )

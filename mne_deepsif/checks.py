@@ -43,8 +43,9 @@ def check_units(data, ch_types):
         if typical > 0 and not low <= typical <= high:
             warn(
                 f"The data of type {ch_type!r} vary by {typical:.1g} {unit} (median "
-                f"deviation), those of a brain by {low:g} to {high:g} {unit}: they may be in other units. MNE wants {unit}: multiply the "
-                "data, e.g. by 1e-6 if they are in µV."
+                f"deviation), those of a brain by {low:g} to {high:g} {unit}: they may "
+                f"be in other units. MNE wants {unit}: multiply the data, e.g. by 1e-6 "
+                "if they are in µV."
             )
 
 

@@ -47,7 +47,7 @@ class DeepSIFEstimator(BaseEstimator):
     batch_size : int
         Simulated samples per update.
     learning_rate : float | None
-        Largest learning rate; None is 2e-3 from random weights, 3e-4 from others.
+        Largest learning rate; None is 1e-3 from random weights, 3e-4 from others.
     patience : int | None
         Stop early after so many validations (one every 250 updates) without progress.
     device : str
@@ -101,7 +101,7 @@ class DeepSIFEstimator(BaseEstimator):
         sfreq=125.0,
         n_times=64,
         n_steps=2000,
-        batch_size=64,
+        batch_size=256,
         learning_rate=None,
         patience=None,
         device="auto",
@@ -228,7 +228,7 @@ class DeepSIFEstimator(BaseEstimator):
             network.load_state_dict(start.network_.state_dict())
         learning_rate = self.learning_rate
         if learning_rate is None:
-            learning_rate = 2e-3 if start is None else 3e-4
+            learning_rate = 1e-3 if start is None else 3e-4
         options = TrainingOptions(
             n_steps=self.n_steps,
             batch_size=self.batch_size,

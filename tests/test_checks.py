@@ -66,16 +66,26 @@ def test_units_of_data_without_change(data):
     check_units(data, ["eeg"] * 3)
 
 
-def test_microvolts(eeg_info, eeg_fwd, tiny_estimator):
-    """The front door says so, and answers all the same."""
-    evoked = mne.EvokedArray(noise(["eeg"] * 32), eeg_info)
-    cov = mne.make_ad_hoc_cov(eeg_info)
-    expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=tiny_estimator).data
+@pytest.mark.parametrize("kind", ("evoked", "epochs", "raw"))
+def test_microvolts(eeg_info, eeg_fwd, tiny_estimator, kind):
+    """The front doors say so once, and answer all the same."""
+
+    def estimate(data):
+        if kind == "raw":
+            inst = mne.io.RawArray(data, eeg_info)
+        elif kind == "epochs":
+            inst = mne.EpochsArray(np.stack([data] * 40), eeg_info, proj=False)
+        else:
+            inst = mne.EvokedArray(data, eeg_info)
+        stc = tiny_estimator.predict(inst, eeg_fwd, mne.make_ad_hoc_cov(eeg_info))
+        return stc[0].data if kind == "epochs" else stc.data
+
+    expected = estimate(noise(["eeg"] * 32))
     assert expected.any()
-    evoked.data *= 1e6
-    with pytest.warns(RuntimeWarning, match="MNE wants V: multiply.*1e-6 if.*in µV"):
-        stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=tiny_estimator)
-    assert_allclose(stc.data, 1e6 * expected, atol=1e2 * np.abs(expected).max())
+    with pytest.warns(RuntimeWarning, match="MNE wants V: multiply.*µV") as said:
+        out = estimate(1e6 * noise(["eeg"] * 32))
+    assert len(said) == 1
+    assert_allclose(out, 1e6 * expected, atol=1e2 * np.abs(expected).max())
 
 
 # --------------------------------------------------------------- forwards
