@@ -1,0 +1,223 @@
+"""Checkpoints of the papers' authors (PyTorch files), without running pickled code."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+
+from mne.utils import _check_option, _validate_type
+
+from .estimator import DeepSIFEstimator
+from .parcels import Parcels
+
+SFREQ, N_TIMES = 500.0, 500  # of all published networks
+_OUTPUTS = ("value", "value_activation")
+# What else the authors' training script stores: its classes, NumPy's numbers. Nothing
+# of it is needed, so an inert object takes its place.
+_IGNORED = (
+    "network.MLPSpatialFilter",
+    "network.MLPSpatialFilter2",
+    "network.TemporalFilter",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+)
+
+
+def read_original_checkpoint(fname, ch_names, parcels, *, spatial_output=None):
+    """Read a PyTorch checkpoint of the papers' authors.
+
+    They are those of :footcite:`SunEtAl2022`.
+
+    Parameters
+    ----------
+    fname : path-like
+        The file: a state dictionary, or a dictionary that holds one as
+        ``'state_dict'``. Pickled code in it is not run: anything but tensors, plain
+        Python values, NumPy's numbers and the authors' own classes (of which only the
+        name is read) is refused.
+    ch_names : list of str
+        Names of the channels in the order in which the network reads them. The file
+        does not hold them; see :doc:`/original`.
+    parcels : Parcels
+        The parcellation, in the order of the network's output.
+    spatial_output : "value" | "value_activation" | None
+        Whether the spatial module ends with its last linear layer or with an ELU after
+        it. None takes what the file says; a bare state dictionary says nothing and
+        is taken for ``"value"``, with which the authors load the files they released.
+
+    Returns
+    -------
+    estimator : DeepSIFEstimator
+        A fitted estimator with ``encoder="sensors"`` and ``architecture="published"``,
+        at 500 Hz with windows of 500 samples.
+
+    See Also
+    --------
+    read_deepsif : Read what ``DeepSIFEstimator.save`` wrote.
+
+    References
+    ----------
+    .. footbibliography::
+    """
+    _validate_type(ch_names, (list, tuple), "ch_names")
+    _validate_type(parcels, Parcels, "parcels")
+    _check_option("spatial_output", spatial_output, [None, *_OUTPUTS])
+    checkpoint = _load(Path(fname))
+    state = _find_state(checkpoint, fname)
+    output = _resolve_output(checkpoint, spatial_output, fname)
+    network = _make_network(state, output, fname)
+    _check_sizes(network, ch_names, parcels, fname)
+
+    estimator = DeepSIFEstimator(
+        weights=None,
+        encoder="sensors",
+        architecture="published",
+        parcels=parcels,
+        sfreq=SFREQ,
+        n_times=N_TIMES,
+    )
+    estimator.network_ = network
+    estimator.parcels_ = parcels
+    estimator.sfreq_, estimator.n_times_ = SFREQ, N_TIMES
+    estimator.ch_names_ = list(ch_names)
+    estimator.history_ = []
+    estimator.recipe_ = {"original": Path(fname).name}
+    return estimator
+
+
+def _load(fname):
+    """Read tensors and plain values; refuse what only running code could rebuild."""
+    import torch
+
+    if not fname.is_file():
+        raise FileNotFoundError(f"fname={str(fname)!r} does not exist.")
+    try:
+        with torch.serialization.safe_globals([_inert(name) for name in _IGNORED]):
+            return torch.load(fname, map_location="cpu", weights_only=True)
+    except Exception as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, UnpicklingError) and refused:
+            raise ValueError(
+                f"fname={str(fname)!r} refers to {refused[1]}, which is refused, since "
+                "to rebuild it can run any code. If you trust the file, load it where "
+                "it was made and store torch.save(checkpoint['state_dict'], ...) alone."
+            ) from None
+        raise ValueError(
+            f"fname={str(fname)!r} is not a readable PyTorch checkpoint ({error})."
+        ) from error
+
+
+class _Inert:
+    """Takes the place of an object and forgets all it is given."""
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def _inert(full_name):
+    """Return a class of this name that does nothing."""
+    module, _, name = full_name.rpartition(".")
+    return type(name, (_Inert,), {"__module__": module})
+
+
+def _find_state(checkpoint, fname):
+    import torch
+
+    keys = list(checkpoint) if isinstance(checkpoint, dict) else []
+    state = checkpoint.get("state_dict", checkpoint) if keys else None
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise ValueError(
+            f"fname={str(fname)!r} holds no state dictionary, neither as a whole nor "
+            f"as 'state_dict': it is a {type(checkpoint).__name__} with the keys "
+            f"{keys[:10]}. Give a file that the authors' main.py or "
+            "torch.save(net.state_dict(), ...) wrote."
+        )
+    return state
+
+
+def _resolve_output(checkpoint, spatial_output, fname):
+    """Return which output of the spatial module goes on to the LSTM."""
+    if "attribute_list" not in checkpoint:
+        return spatial_output or "value"
+    attributes = checkpoint["attribute_list"]
+    attributes = list(attributes) if isinstance(attributes, (list, tuple)) else []
+    stored, _, activation = (attributes + 8 * [None])[5:8]
+    if activation != "ELU":
+        raise ValueError(
+            f"fname={str(fname)!r} was trained with the activation {activation!r} "
+            "(place 7 of its 'attribute_list'); architecture='published' has 'ELU', "
+            "as in the papers."
+        )
+    if (spatial_output or stored) not in _OUTPUTS:
+        raise ValueError(
+            f"fname={str(fname)!r} does not say which output of the spatial module is "
+            f"used: its 'attribute_list' has {stored!r} in place 5. Give "
+            f"spatial_output, one of {_OUTPUTS}."
+        )
+    return spatial_output or stored
+
+
+def _make_network(state, spatial_output, fname):
+    """Build the network of the sizes that the state dictionary has."""
+    import torch
+
+    from .network import PublishedNetwork
+
+    lstm = "temporal.rnns.0.weight_hh_l"
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    spatial, temporal = shapes.get("spatial.fc21.weight"), shapes.get(f"{lstm}0")
+    if not (spatial and temporal and len(spatial) == len(temporal) == 2):
+        raise ValueError(
+            f"fname={str(fname)!r} holds another network than the published one, which "
+            "has the matrices 'spatial.fc21.weight' and "
+            f"'temporal.rnns.0.weight_hh_l0'; its keys are {list(shapes)[:6]} ..."
+        )
+    with torch.device("meta"):  # no memory, no random numbers
+        network = PublishedNetwork(
+            n_features=spatial[1],
+            n_parcels=temporal[1],
+            n_hidden=spatial[0],
+            n_layers=sum(name.startswith(lstm) for name in shapes),
+            spatial_output=spatial_output,
+        )
+    expected = {name: tuple(v.shape) for name, v in network.state_dict().items()}
+    if shapes != expected:
+        wrong = {n: (shapes[n], expected[n]) for n in expected if n in shapes}
+        wrong = {n: pair for n, pair in wrong.items() if pair[0] != pair[1]}
+        raise ValueError(
+            f"fname={str(fname)!r} does not fit the published network. Missing: "
+            f"{sorted(expected.keys() - shapes)}; not part of it: "
+            f"{sorted(shapes.keys() - expected)}; wrong shape (found, expected): "
+            f"{wrong}."
+        )
+    state = {name: value.float() for name, value in state.items()}
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def _check_sizes(network, ch_names, parcels, fname):
+    n_channels = network.spatial.fc11.in_features
+    if len(set(ch_names)) != len(ch_names) or len(ch_names) != n_channels:
+        raise ValueError(
+            f"ch_names must hold {n_channels} different names, one for each channel "
+            f"that the network in {str(fname)!r} reads, in its order, got "
+            f"{len(ch_names)} ({len(set(ch_names))} different)."
+        )
+    n_parcels = network.temporal.rnns[0].hidden_size
+    if parcels.n_parcels != n_parcels:
+        raise ValueError(
+            f"parcels must be the {n_parcels} parcels for which the network in "
+            f"{str(fname)!r} was trained, in its order, got {parcels.n_parcels}. "
+            "mne_deepsif.make_parcels makes them from labels."
+        )
