@@ -65,7 +65,7 @@ WRONG_SIGN = [408, 409, *range(415, 421), 439, 441, 492, 495, 498, 910]
 WRONG_SIGN += [*range(915, 920), 922, 923]
 SCORES = ("precision", "recall", "correlation")
 HEADER = (
-    f"{'':22s}{'rule':8s}{'method':8s}{'n':>5s}{'LE mm':>7s}{'SD':>6s}{'median':>7s}"
+    f"{'':24s}{'rule':8s}{'method':8s}{'n':>5s}{'LE mm':>7s}{'SD':>6s}{'median':>7s}"
     f"{'precision':>12s}{'recall':>11s}{'correl.':>11s}{'missed':>8s}"
 )
 
@@ -100,7 +100,7 @@ class Report:
 
     def _say_row(self, row):
         le = row["le"]
-        texts = [f"{row['cell']:22s}{row['rule']:8s}{row['method']:8s}"]
+        texts = [f"{row['cell']:24s}{row['rule']:8s}{row['method']:8s}"]
         texts.append(f"{row['n'] or '-':>5}{le['mean']:7.2f}{le['sd']:6.2f}")
         texts.append("      -" if le["median"] is None else f"{le['median']:7.2f}")
         for name in SCORES:
@@ -112,7 +112,7 @@ class Report:
 
     def add_value(self, name, value, target="", papers="", interval=None):
         """Print and keep a figure with its target and the papers' number."""
-        texts = [f"{name:58s}{value:7.2f}"]
+        texts = [f"{name:60s}{value:7.2f}"]
         if interval is not None:
             texts.append(f"[{interval[0]:.2f}, {interval[1]:.2f}]")
         if target:
@@ -587,7 +587,7 @@ def silence(args, report):
     false-positive area of the latter, the estimate scaled to explain the data as it is
     for users, by three rules:
     own scale: Otsu's threshold over the peaks of its own parcels, as if each picture
-    were shown on its own scale; it always finds something;
+    were shown on its own scale; it finds something unless the estimate is zero;
     with source: the threshold that Otsu gives for the same sample with its source, as
     when one colour scale serves a recording;
     explaining: of the parcels found on its own scale, those whose contiguous cluster
@@ -821,7 +821,7 @@ def run_part(name, args, commit):
         mne_deepsif=mne_deepsif.__version__,
     )
     record = dict(
-        command=f"python benchmarks/generic.py {' '.join(sys.argv[1:])}".strip(),
+        command=command_of(name, args),
         commit=commit,
         date=time.strftime("%Y-%m-%d"),
         versions=versions,
@@ -832,6 +832,13 @@ def run_part(name, args, commit):
         values=report.values,
     )
     return record | {"lines": report.lines}
+
+
+def command_of(name, args):
+    """Return the command that runs this part alone."""
+    command = f"python benchmarks/generic.py --parts {name} --n {args.n}"
+    command += f" --jobs {args.jobs} --weights {args.weights}"
+    return command + (f" --minutes {args.minutes:g}" if name == "personalised" else "")
 
 
 def save(record, name, out):

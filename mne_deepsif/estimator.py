@@ -343,7 +343,7 @@ class DeepSIFEstimator(BaseEstimator):
             function = apply.apply_deepsif_epochs
         return function(inst, fwd, noise_cov, estimator=self, subjects_dir=subjects_dir)
 
-    def _estimate(self, data, gain, sfreq):
+    def _estimate(self, data, gain, sfreq, mixing=None):
         """Estimate the activity of the parcels.
 
         Parameters
@@ -355,10 +355,12 @@ class DeepSIFEstimator(BaseEstimator):
             Leadfield in the same units.
         sfreq : float
             Sampling rate of the data (Hz).
+        mixing : array of shape (n_rows, n_parcels) | None
+            Return ``mixing @ sources`` instead, which is less work for few rows.
 
         Returns
         -------
-        sources : array of shape (..., n_parcels, n_times)
+        sources : array of shape (..., n_parcels or n_rows, n_times)
             Source activity that explains the data best, scale per window.
         """
         n_times = data.shape[-1]
@@ -366,6 +368,8 @@ class DeepSIFEstimator(BaseEstimator):
         padded = pad(data, length)
         windows = cut(padded, length, self.n_times_)
         sources = self._estimate_windows(windows.reshape(-1, *windows.shape[-2:]), gain)
+        if mixing is not None:
+            sources = mixing @ sources
         sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
         sources = overlap_add(sources, length, padded.shape[-1])
         first = (padded.shape[-1] - n_times) // 2

@@ -36,11 +36,12 @@ class MinimumNorm(BaseEstimator):
         self.ch_names_ = ch_names
         return self
 
-    def _estimate(self, data, gain, sfreq):
+    def _estimate(self, data, gain, sfreq, mixing=None):
         self.given = data, gain, sfreq
         gram = gain @ gain.T
         gram += self.regularization * np.trace(gram) / len(gram) * np.eye(len(gram))
-        return gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ data
+        kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
+        return (kernel if mixing is None else mixing @ kernel) @ data
 
 
 class Windowed(DeepSIFEstimator):
@@ -354,7 +355,8 @@ def test_raw_annotations(eeg_info, eeg_fwd, cov, windowed, first_samp):
             ["BAD_blink", "EDGE boundary", "speech"],
         )
     )
-    kwargs = dict(estimator=windowed)
+    label = mne.Label(np.arange(0, 2000, 9), hemi="lh", subject="fsaverage5")
+    kwargs = dict(estimator=windowed, label=label)
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs).data
     assert np.isnan(stc[:, 500:600]).all()
     for start, stop in ((0, 500), (600, 750), (750, 1500)):
@@ -390,7 +392,7 @@ def test_long_raw_is_kept_in_parcels(raw, eeg_fwd, cov, windowed, monkeypatch):
 def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
     """Nothing is computed for a result that no memory holds."""
     monkeypatch.setattr(apply_module.os, "sysconf", lambda name: 100)
-    match = r"200 parcels at 300 times needs 0.0 GB.*Use label, decim, or start"
+    match = r"200 time courses of 300 samples needs 0.0 GB.*Use label, decim, or"
     with pytest.raises(MemoryError, match=match):
         apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
     assert not windowed.n_calls
@@ -456,6 +458,8 @@ def test_goodness_of_fit(evoked, eeg_fwd, cov, estimator):
     assert np.flatnonzero(np.isnan(goodness_of_fit(evoked, residual, cov))) == [3]
     with pytest.raises(TypeError, match="residual must be an instance of Evoked"):
         goodness_of_fit(evoked, stc, cov)
+    with pytest.raises(ValueError, match="1 of its channels .* 100 times instead of 1"):
+        goodness_of_fit(evoked.pick(["Fz"]).crop(0, 0), residual.pick(["Pz"]), cov)
 
 
 # --------------------------------------------------------------- prepared

@@ -37,6 +37,15 @@ def test_otsu_agrees_with_scikit_image(n_bins):
         assert_allclose(metrics.otsu_threshold(values, n_bins), expected)
 
 
+def test_otsu_keeps_single_precision():
+    """Single precision is not converted, and gives the threshold of double."""
+    values = np.abs(np.random.default_rng(0).normal(size=(30, 40))).astype(np.float32)
+    expected = metrics.otsu_threshold(values.astype(float), 100)
+    assert_allclose(metrics.otsu_threshold(values, 100), expected, rtol=1e-6)
+    tiny = metrics.otsu_threshold(1e-40 * values, 100)  # denormal in single precision
+    assert_allclose(tiny, 1e-40 * expected, rtol=1e-3)
+
+
 @settings(deadline=None)
 @given(
     values=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50),

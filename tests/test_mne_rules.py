@@ -41,10 +41,11 @@ class Plain(BaseEstimator):
         self.parcels_ = parcels
         return self
 
-    def _estimate(self, data, gain, sfreq):
+    def _estimate(self, data, gain, sfreq, mixing=None):
         gram = gain @ gain.T
         gram += np.trace(gram) / len(gram) / 9 * np.eye(len(gram))
-        return gain.T @ np.linalg.solve(gram, np.eye(len(gram))) @ data
+        kernel = gain.T @ np.linalg.solve(gram, np.eye(len(gram)))
+        return (kernel if mixing is None else mixing @ kernel) @ data
 
 
 @pytest.fixture(scope="module")
@@ -450,6 +451,19 @@ def test_save_and_read(evoked, eeg_fwd, cov, ours, tmp_path):
     again = mne.read_source_estimate(tmp_path / "x", subject="fsaverage5")
     assert_allclose(again.data, stc.data, rtol=1e-6)
     assert_allclose(again.times, stc.times, atol=1e-6)
+
+
+def test_plot(evoked, eeg_fwd, cov, ours, template_dir):
+    """MNE draws it on the template's surface."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    stc = ours(evoked, eeg_fwd, cov)
+    kwargs = dict(subjects_dir=template_dir, hemi="lh", surface="white")
+    kwargs |= dict(spacing="ico3", smoothing_steps="nearest", initial_time=0.15)
+    with pytest.warns(FutureWarning, match="matplotlib 3D backend"):  # no other here
+        figure = stc.plot(backend="matplotlib", time_viewer=False, **kwargs)
+    assert figure.axes
+    matplotlib.pyplot.close(figure)
 
 
 @pytest.fixture(scope="module")

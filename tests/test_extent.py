@@ -1,0 +1,243 @@
+"""Extents of estimates: on flat grids by hand, and on simulated patches."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import mne
+import numpy as np
+import pytest
+from mne.io.constants import FIFF
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mne_deepsif import Extents, estimate_extent, simulate_evoked
+from mne_deepsif.anatomy import read_white
+
+N = 9  # vertices a side
+
+
+def _grid(offset, vertno):
+    """Make one hemisphere: a flat grid of N x N vertices, 10 mm apart."""
+    rows, cols = np.divmod(np.arange(N * N), N)
+    rr = 0.01 * np.column_stack([cols + offset, rows, np.zeros(N * N)])
+    corner = np.flatnonzero((rows < N - 1) & (cols < N - 1))
+    lower = np.column_stack([corner, corner + 1, corner + N])
+    upper = np.column_stack([corner + 1, corner + N + 1, corner + N])
+    tris = np.concatenate([lower, upper])
+    return dict(
+        rr=rr,
+        tris=tris,
+        np=N * N,
+        vertno=vertno,
+        nuse=len(vertno),
+        type="surf",
+        coord_frame=FIFF.FIFFV_COORD_MRI,
+    )
+
+
+def _grids(vertno=None):
+    vertno = np.arange(N * N) if vertno is None else vertno
+    return mne.SourceSpaces([_grid(0, vertno), _grid(20, vertno)])
+
+
+@pytest.fixture
+def src():
+    """Two grids, every vertex used."""
+    return _grids()
+
+
+def _stc(values, n_times=5, subject=None, vertno=None):
+    """Make an estimate from {hemi: {(row, col): peak}}, largest in the third sample."""
+    vertno = np.arange(N * N) if vertno is None else vertno
+    data = np.zeros((2 * len(vertno), n_times))
+    for hemi, peaks in values.items():
+        for (row, col), peak in peaks.items():
+            vertex = np.searchsorted(vertno, N * row + col) + hemi * len(vertno)
+            data[vertex] = peak * np.array([0, 0.5, 1, 0.5, 0])[:n_times]
+    return mne.SourceEstimate(data, [vertno, vertno], -0.1, 0.05, subject)
+
+
+SQUARE = {(3, 3): 1.0, (3, 4): 1.0, (4, 3): 1.0, (4, 4): -2.0}  # 1 cm² a vertex
+
+
+def test_by_hand(src):
+    """A square of 4 cm² on the left, one vertex on the right that is stronger."""
+    extents = estimate_extent(_stc({0: SQUARE, 1: {(6, 2): 3.0}}), src)
+    assert isinstance(extents, Extents) and len(extents) == 2
+    lone, square = extents  # the largest peak first
+    assert (lone.label.hemi, square.label.hemi) == ("rh", "lh")
+    assert_array_equal(square.label.vertices, [30, 31, 39, 40])
+    assert_allclose(square.label.values, [1, 1, 1, 2])
+    assert_allclose(square.label.pos, src[0]["rr"][[30, 31, 39, 40]])
+    assert_allclose([square.area, lone.area], [4e-4, 1e-4])
+    assert square.center == square.peak_vertex == 40  # it weighs most
+    assert lone.center == lone.peak_vertex == 6 * N + 2
+    assert_allclose(lone.position, [0.22, 0.06, 0])
+    assert_allclose(square.peak_time, 0)
+    assert square.peak_amplitude == -2 and lone.peak_amplitude == 3
+    assert_allclose([square.tmin, square.tmax], [-0.1, 0.1])
+    assert np.isnan(square.position_mni).all()
+
+
+def test_pieces_and_small_ones(src):
+    """Two patches of one hemisphere are told apart; small ones can be left out."""
+    stc = _stc({0: SQUARE | {(7, 7): 1.5}})
+    assert [e.label.name for e in estimate_extent(stc, src)] == [
+        "extent0-lh",
+        "extent1-lh",
+    ]
+    (large,) = estimate_extent(stc, src, min_area=2e-4)
+    assert_allclose(large.area, 4e-4)
+
+
+def test_windows(src):
+    """Each window has its own threshold; its ends belong to it."""
+    stc = _stc({0: SQUARE})
+    stc.data[0, 4] = 0.1  # weak, and silent in the first window
+    first, second = estimate_extent(stc, src, windows=[(-0.1, 0.05), (0.1, 0.1)])
+    assert_allclose([first.tmin, first.tmax], [-0.1, 0.05])
+    assert_array_equal(first.label.vertices, [30, 31, 39, 40])
+    assert_array_equal(second.label.vertices, [0])
+    assert_allclose(second.peak_time, 0.1)
+
+
+def test_decimated():
+    """Every ninth vertex stands for what is nearest; areas add up to the surface."""
+    vertno = (N * np.arange(1, N, 3)[:, None] + np.arange(1, N, 3)).ravel()
+    src = _grids(vertno)
+    stc = _stc({0: {(4, 4): 1.0}}, vertno=vertno)
+    (one,) = estimate_extent(stc, src)
+    assert one.center == one.peak_vertex == 40
+    assert set(one.label.restrict(src).vertices) == {40}
+    assert_allclose(one.area, 9e-4)
+    full = mne.Label(np.arange(N * N), hemi="lh")
+    (whole,) = estimate_extent(stc, src, labels=[full])
+    assert_allclose(whole.area, 64e-4)
+
+
+def test_labels(src):
+    """Given labels are measured as they are, active or not."""
+    stc = _stc({0: SQUARE})
+    labels = [
+        mne.Label([31, 32], hemi="lh", name="half-lh"),
+        mne.Label([40], hemi="rh", name="silent-rh"),
+    ]
+    half, silent = estimate_extent(stc, src, labels=labels)
+    assert half.label.name == "half-lh" and silent.label.name == "silent-rh"
+    assert_allclose([half.area, silent.area], [2e-4, 1e-4])
+    assert half.peak_amplitude == 1 and silent.peak_amplitude == 0
+
+
+def test_round_trip(src):
+    """Labels of extents give back the active vertices, and measure the same."""
+    stc = _stc({0: SQUARE, 1: {(6, 2): 3.0}}, subject="grid")
+    extents = estimate_extent(stc, src)
+    labels = [extent.label for extent in extents]
+    mask = mne.labels_to_stc([label.restrict(src) for label in labels], [1.0, 2.0])
+    active = np.abs(stc.data).max(1) > 0
+    for vertices, inside in zip(mask.vertices, np.split(active, 2)):
+        assert_array_equal(vertices, np.flatnonzero(inside))
+    assert_array_equal(mask.data[:, 0], [2, 2, 2, 2, 1])
+    again = estimate_extent(stc, src, labels=labels)
+    assert {e.area for e in again} == {e.area for e in extents}
+
+
+def test_nothing_stands_out(src):
+    """Silence, and an estimate without vertices, have no extent but a table."""
+    none = mne.SourceEstimate(np.zeros((0, 3)), [np.array([], int)] * 2, 0, 1)
+    for stc in (_stc({}), none):
+        extents = estimate_extent(stc, src)
+        assert extents == []
+        assert list(extents.to_data_frame().columns)[:2] == ["name", "hemi"]
+
+
+def test_vector(src):
+    """Of a vector estimate the norm counts."""
+    stc = _stc({0: SQUARE})
+    data = np.zeros((len(stc.data), 3, 5))
+    data[:, 0], data[:, 1] = 0.6 * stc.data, -0.8 * stc.data
+    vector = mne.VectorSourceEstimate(data, stc.vertices, stc.tmin, stc.tstep)
+    (extent,) = estimate_extent(vector, src)
+    assert_allclose(extent.area, 4e-4)
+    assert_allclose(extent.peak_amplitude, 2)
+
+
+def test_table(src):
+    """The table is in the units of reports."""
+    extents = estimate_extent(_stc({0: SQUARE}), src)
+    row = extents.to_data_frame().iloc[0]
+    assert row["name"] == "extent0-lh" and row["hemi"] == "lh"
+    assert_allclose([row["area_cm2"], row["x"], row["y"]], [4, 40, 40])
+    assert row["center_vertex"] == row["peak_vertex"] == 40
+    assert_allclose(row["peak_amplitude"], -2)
+
+
+def test_table_without_pandas(src, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_data_frame needs pandas"):
+        estimate_extent(_stc({0: SQUARE}), src).to_data_frame()
+
+
+def test_errors(src):
+    stc = _stc({0: SQUARE}, subject="grid")
+    with pytest.raises(TypeError, match="stc must be an instance of"):
+        estimate_extent(stc.data, src)
+    with pytest.raises(TypeError, match="src must be an instance of"):
+        estimate_extent(stc, None)
+    broken = stc.copy()
+    broken.data[3, 1] = np.nan
+    with pytest.raises(ValueError, match="stc must be finite"):
+        estimate_extent(broken, src)
+    with pytest.raises(ValueError, match=r"windows: \(1.0, 2.0\) holds no sample"):
+        estimate_extent(stc, src, windows=[(1.0, 2.0)])
+    with pytest.raises(ValueError, match="windows must be a list of"):
+        estimate_extent(stc, src, windows=(0.0, 1.0))
+    with pytest.raises(ValueError, match="Invalid value for the 'rule'"):
+        estimate_extent(stc, src, rule="half")
+    with pytest.raises(ValueError, match="min_area must be 0 or more"):
+        estimate_extent(stc, src, min_area=-1)
+    with pytest.raises(ValueError, match="stc must lie on the vertices of src"):
+        estimate_extent(stc, _grids(np.arange(5)))
+    other = mne.Label([1], hemi="lh", name="one", subject="other")
+    with pytest.raises(ValueError, match="one is of 'other'"):
+        estimate_extent(stc, src, labels=[other])
+    src[0]["tris"] = np.zeros((0, 3), int)
+    with pytest.raises(ValueError, match="src must hold the whole surfaces"):
+        estimate_extent(stc, src)
+
+
+@pytest.mark.parametrize("seeds", ([20], [150], [20, 150]))
+def test_simulated_patches(eeg_fwd, eeg_info, parcels, seeds):
+    """Patches on either hemisphere are found with their areas, times and places."""
+    spike = np.sin(np.linspace(0, np.pi, 50)) ** 8
+    _, _, truth = simulate_evoked(
+        eeg_fwd,
+        eeg_info,
+        seeds=seeds,
+        waveforms=[spike, -spike][: len(seeds)],
+        background_snr=None,
+        duration=0.2,
+        parcels=parcels,
+        random_state=0,
+    )
+    extents = estimate_extent(truth.stc, eeg_fwd)
+    assert len(extents) == len(seeds)
+    order = [["lh", "rh"].index(extent.label.hemi) for extent in extents]
+    extents = [extents[i] for i in np.argsort(order)]
+    white, _ = read_white()
+    for extent, label, area in zip(extents, truth.labels, truth.areas):
+        assert extent.label.subject == "fsaverage5"
+        assert extent.label.hemi == label.hemi
+        found = extent.label.restrict(eeg_fwd["src"])
+        # amplitudes fall to a half towards the border of a patch, and parcels differ
+        # in their number of vertices: Otsu's threshold may cut off some of it
+        assert np.isin(found.vertices, label.vertices).all()
+        assert 0.7 * area < extent.area < 1.1 * area
+        # in surface RAS, whatever the frame of the forward
+        hemi = int(label.hemi == "rh")
+        assert_allclose(extent.position, white[hemi][extent.center], atol=1e-6)
+        assert_allclose(extent.position_mni, extent.position, atol=1e-6)
+    peaks = [extent.peak_time for extent in extents]
+    assert_allclose(peaks, np.concatenate(truth.peak_times), atol=1e-9)
+    in_head = estimate_extent(truth.stc, eeg_fwd["src"])
+    assert np.isnan(in_head[0].position).all()  # nothing says where the head lies
+    assert np.isfinite(in_head[0].position_mni).all()
