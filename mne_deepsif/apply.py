@@ -22,7 +22,7 @@ from .prepared import (
 from .windows import chunks, explained, window_starts
 
 _GROUP = 32  # windows estimated together
-_DENSE = 2**30  # bytes; a larger estimate of raw stays in parcels until it is used
+_DENSE = 2**29  # bytes; a larger estimate of raw stays in parcels until it is used
 
 
 @verbose
@@ -135,6 +135,13 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
     """
     for name, inst in dict(evoked=evoked, residual=residual).items():
         _validate_type(inst, mne.Evoked, name)
+    missing = [name for name in residual.ch_names if name not in evoked.ch_names]
+    if missing or len(evoked.times) != len(residual.times):
+        raise ValueError(
+            f"residual does not belong to evoked: {len(missing)} of its channels are "
+            f"not in evoked, and it has {len(residual.times)} times instead of "
+            f"{len(evoked.times)}. Use what apply_deepsif returned for this evoked."
+        )
     whiten = make_whitener(evoked.info, noise_cov, residual.ch_names, rank)
     picks = [evoked.ch_names.index(name) for name in residual.ch_names]
     data, rest = whiten @ evoked.data[picks], whiten @ residual.data
@@ -266,7 +273,7 @@ def apply_deepsif_raw(
     -----
     Windows overlap by half; they are the same however long the recording is. What
     grows with it is only the result: 4 bytes for each parcel (of ``label``) and sample
-    kept. The data of an estimate above 1 GB are multiplied out to vertices when
+    kept. The data of an estimate above 0.5 GB are multiplied out to vertices when
     ``stc.data`` is used, as those of :func:`mne.minimum_norm.apply_inverse_epochs`
     are; :meth:`stc.crop <mne.SourceEstimate.crop>` it first.
     """
@@ -296,10 +303,11 @@ def apply_deepsif_raw(
 
 
 def _apply_raw(raw, plan, spans, start, stop, decim):
-    """Estimate the parcels of the plan's vertices: (n_parcels_used, n_times)."""
+    """Estimate the parcels of the plan's vertices: (n_used, n_times), and which."""
     used = np.unique(plan.vertex_area.indices)
     n_times = -(-(stop - start) // decim)
-    _check_memory(len(used), n_times)
+    vector = plan.normals is not None
+    _check_memory(plan.normals.size if vector else len(used), n_times)
     sources = np.full((len(used), n_times), np.nan, np.float32)
     powers = np.zeros(4)
     pieces = [
@@ -309,10 +317,10 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     ]
     for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
         data = raw.get_data(start=first, stop=last)
-        piece, these = apply_array(data, plan)
+        piece, these = apply_array(data, plan, used)
         powers += these
         skip = -(begin - start) % decim  # to the next sample to keep
-        piece = piece[used, begin - first + skip : end - first : decim]
+        piece = piece[:, begin - first + skip : end - first : decim]
         at = (begin - start + skip) // decim
         sources[:, at : at + piece.shape[1]] = piece
     log_explained(powers)
@@ -330,7 +338,7 @@ def _check_memory(n_rows, n_times):
         return
     if needed > total:
         raise MemoryError(
-            f"The estimate of {n_rows} parcels at {n_times} times needs "
+            f"The estimate of {n_rows} time courses of {n_times} samples needs "
             f"{needed / 1e9:.1f} GB, this machine has {total / 1e9:.1f} GB. Use label, "
             "decim, or start and stop."
         )

@@ -226,12 +226,26 @@ def check_same_sensors(info, made_for, leadfield):
             f"missing in the data: {wrong[:10]}. {remedy}"
         )
     _check_compensation_grade(made_for, info, "operator")
-    _check_sensor_positions(info, made_for, ch_names)
+    if not _same_positions(info, made_for, ch_names):  # a tenth of the other's time
+        _check_sensor_positions(info, made_for, ch_names)
     if not _same_projectors(info, made_for):
         raise ValueError(
             "The projectors or the EEG reference of the data are not those that the "
             f"operator was made with. {remedy}"
         )
+
+
+def _same_positions(info, other, ch_names):
+    """Say whether positions are exactly equal."""
+    if info["dev_head_t"] != other["dev_head_t"]:
+        return False
+    here, there = _locations(info, ch_names), _locations(other, ch_names)
+    return np.array_equal(here, there, equal_nan=True)
+
+
+def _locations(info, ch_names):
+    loc = {ch["ch_name"]: ch["loc"] for ch in info["chs"]}
+    return np.array([loc[name] for name in ch_names])
 
 
 def _same_projectors(info, other):

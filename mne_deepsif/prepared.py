@@ -226,7 +226,7 @@ def _restrict_to_label(plan, label):
     )
 
 
-def apply_array(data, plan):
+def apply_array(data, plan, parcels=None):
     """Estimate parcel activity.
 
     Parameters
@@ -235,6 +235,8 @@ def apply_array(data, plan):
         Data of all channels of ``plan.info``.
     plan : Plan
         Leadfield and estimator.
+    parcels : array of int | None
+        The parcels to return, None is all of them.
 
     Returns
     -------
@@ -246,15 +248,18 @@ def apply_array(data, plan):
     """
     leadfield, estimator = plan.leadfield, plan.estimator
     data = _check_data(data, plan)
-    sfreq = plan.info["sfreq"]
     data_white = leadfield.whiten(data)
+    given = data_white, leadfield.gain_white, plan.info["sfreq"]
     if estimator.encoder == "sensors":
-        data = leadfield.projector @ data
-        sources = estimator._estimate(data, leadfield.gain, sfreq)
+        given = leadfield.projector @ data, leadfield.gain, plan.info["sfreq"]
+    if parcels is None:
+        sources = estimator._estimate(*given)
+        fit = leadfield.gain_white @ sources
     else:
-        sources = estimator._estimate(data_white, leadfield.gain_white, sfreq)
-    rest = data_white - leadfield.gain_white @ sources
-    powers = [np.sum(np.square(data_white)), np.sum(np.square(rest))]
+        some = np.eye(leadfield.gain.shape[1])[parcels]
+        mixed = estimator._estimate(*given, np.vstack([some, leadfield.gain_white]))
+        sources, fit = np.split(mixed, [len(parcels)], axis=-2)
+    powers = [np.sum(np.square(data_white)), np.sum(np.square(data_white - fit))]
     return sources, np.array([*powers, *constant_power(data_white, plan.window)])
 
 

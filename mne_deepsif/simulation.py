@@ -316,10 +316,12 @@ class Simulator:
         ----------
         gain : tensor of shape (n_channels, n_parcels)
             Leadfield, whitened or not.
-        weights, waves, chosen, peak_power : tensors
+        weights, waves : tensors
             What :meth:`draw_sources` returned.
         ongoing : tensor of shape (n_batch, n_channels, n_times)
             Background activity as the sensors see it.
+        chosen, peak_power : tensors
+            What :meth:`draw_sources` returned.
 
         Returns
         -------
