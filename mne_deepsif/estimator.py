@@ -1,5 +1,6 @@
 """DeepSIFEstimator: fit on a forward solution, predict, save and read."""
 
+import copy
 import hashlib
 from contextlib import nullcontext
 
@@ -383,7 +384,9 @@ class DeepSIFEstimator(BaseEstimator):
         from .training import resolve_device
 
         device = resolve_device(self.device)
-        network = self.network_.to(device)
+        network = self.network_
+        if device != "cpu":  # a copy: others may be using it
+            network = copy.deepcopy(network).to(device)
         unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
         gain = torch.as_tensor(gain / unit, device=device)
         kernels = None
@@ -393,13 +396,11 @@ class DeepSIFEstimator(BaseEstimator):
         scale = np.abs(windows).max((1, 2), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
         data = torch.as_tensor(windows / scale, device=device)
-        network.eval()
         with torch.inference_mode():
             sources = [
                 _estimate_batch(network, batch, gain, kernels)
                 for batch in data.split(_BATCH)
             ]
-        network.cpu()
         return torch.cat(sources).cpu().numpy() * (scale / unit)
 
     @verbose

@@ -52,7 +52,7 @@ class DeepSIFOperator:
             f"subject {subject!r}>"
         )
 
-    def for_nave(self, nave):
+    def _for_nave(self, nave):
         """Return the whitened leadfield for the average of nave trials."""
         leadfield, factor = self.leadfield, np.sqrt(nave)
         return replace(
@@ -196,7 +196,7 @@ def make_plan(
     _check_option("pick_ori", pick_ori, [None, "normal", "vector"])
     _validate_type(label, (mne.Label, mne.BiHemiLabel, None), "label")
     operator = resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir)
-    leadfield = operator.for_nave(nave)
+    leadfield = operator._for_nave(nave)
     plan = Plan(
         info=info,
         leadfield=leadfield,
@@ -285,22 +285,24 @@ def _check_data(data, plan):
 def log_explained(powers):
     """Log how much of the data is explained."""
     power, rest, _, _ = powers
-    if power > 0:
+    if power > 0 and rest == power:
+        logger.info("The network finds no source: the estimate is zero.")
+    elif power > 0:
         share = 1 - rest / power
         logger.info("Explained %0.1f%% of the whitened data's power.", 100 * share)
 
 
 def warn_constant(powers, plan):
-    """Warn if most of the data is what the network cannot see."""
+    """Warn if most of the data is what a network that reads channels cannot see."""
     _, _, windows, means = powers
-    if means > _MAX_CONSTANT * windows:
+    if plan.estimator.encoder == "sensors" and means > _MAX_CONSTANT * windows:
         seconds = plan.window / plan.info["sfreq"]
         warn(
             f"{100 * means / windows:.0f} % of the whitened data's power does not "
             f"change within the network's window of {seconds:.2g} s, and the estimate "
             "leaves it out. If it is an offset or a drift, use a high-pass filter or a "
             "baseline; if it is slow activity of interest (below 1 Hz) or few "
-            "samples, use a linear method such as mne.minimum_norm.apply_inverse."
+            "samples, use estimator='generic', which explains it."
         )
 
 

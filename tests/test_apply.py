@@ -404,7 +404,8 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
 
 
 def test_slow_activity(eeg_info, eeg_fwd, cov, windowed):
-    """What does not change within a window is left out, with a warning."""
+    """As published, what does not change within a window is left out: a warning."""
+    windowed.encoder, windowed.ch_names_ = "sensors", eeg_info["ch_names"]
     topography = noise((32, 1))
     times = np.arange(1000) / 250
     for freq in (0.0, 0.3, 10.0):
@@ -428,12 +429,31 @@ def test_slow_activity(eeg_info, eeg_fwd, cov, windowed):
 
 
 def test_single_sample(evoked, eeg_fwd, cov, windowed):
-    """There is nothing that changes: an estimate of zero, with a warning."""
+    """There is nothing that changes: as published, zero, with a warning."""
+    windowed.encoder, windowed.ch_names_ = "sensors", evoked.ch_names
     evoked.crop(0.1, 0.1)
     with pytest.warns(RuntimeWarning, match="100 % .* few samples"):
         stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=windowed)
     assert stc.shape[1] == 1
     assert_allclose(stc.data, 0, atol=1e-30)
+
+
+def test_generic_weights_see_slow_activity(truth, eeg_fwd, cov):
+    """An offset and a single sample are explained as well as a wave."""
+    evoked, _ = truth
+    peak = evoked.copy().crop(0.1, 0.1)
+    offset = evoked.copy()
+    offset.data[:] = peak.data
+    wave = evoked.copy()
+    wave.data = peak.data * np.cos(2 * np.pi * 5 * evoked.times)
+    maps = []
+    for inst in (peak, offset, wave):
+        stc, residual = apply_deepsif(inst, eeg_fwd, cov, return_residual=True)
+        rest = np.square(residual.data).sum() / np.square(inst.data).sum()
+        assert rest < 0.3
+        maps.append(np.sqrt(np.square(stc.data).sum(1)))
+    for other in maps[1:]:
+        assert np.corrcoef(maps[0], other)[0, 1] > 0.99
 
 
 # --------------------------------------------------------------- fit

@@ -1,0 +1,369 @@
+"""Calibrate and test the trust report on simulated recordings.
+
+    python benchmarks/trust.py fit --n 200     # writes mne_deepsif/data/trust.json
+    python benchmarks/trust.py test --n 200    # writes results and the figure
+
+To be run again, in this order, whenever the generic weights change. ``--n`` is the
+number of good recordings; there are as many with an artefact. Heads, montages, patches,
+waveforms and noise of ``fit`` and ``test`` share no seed, and no head.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import mne
+import numpy as np
+from scipy.spatial import KDTree
+from sklearn.linear_model import LogisticRegression
+
+import mne_deepsif
+from mne_deepsif import features, trust
+from mne_deepsif.prepared import apply_array, make_plan
+from mne_deepsif.template import (
+    make_template_bem,
+    make_template_source_space,
+    make_template_trans,
+)
+from mne_deepsif.weights import load_estimator
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "mne_deepsif" / "data" / "trust.json"
+RESULT = ROOT / "benchmarks" / "results" / "trust.txt"
+FIGURE = ROOT / "doc" / "figures" / "reliability.png"
+SEEDS = {"fit": 1_205, "test": 88_305}
+N_HEADS = 3  # of fit, and as many others of test
+ARTEFACTS = ("noise", "blink", "line", "electrode")
+
+
+# ---------------------------------------------------------------- heads, sensors
+
+
+def draw_heads(rng, n_heads):
+    """Return forwards (fixed orientation, ico4): EEG of random heads, and one MEG."""
+    return [
+        _draw_head(rng, "meg" if i == n_heads - 1 else "eeg") for i in range(n_heads)
+    ]
+
+
+def _draw_head(rng, kind):
+    scale = rng.uniform(0.92, 1.08) * rng.uniform(0.95, 1.05, 3)
+    affine = np.diag(np.r_[scale, 1.0])
+    src = make_template_source_space(affine=affine)
+    for s in src:  # the first vertices are those of ico4
+        s["inuse"][2562:] = 0
+        s.update(nuse=2562, vertno=np.arange(2562))
+    if kind == "meg":
+        info, conductivity = _meg_info(rng, src), (0.3,)
+    else:
+        info = _eeg_info(rng)
+        conductivity = (0.33, 0.33 / rng.uniform(25, 70), 0.33)
+    bem = make_template_bem(affine=affine, conductivity=conductivity)
+    trans = make_template_trans(info, affine=affine)
+    fwd = mne.make_forward_solution(info, trans, src, bem, mindist=0.0)
+    return info, mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
+
+
+def _eeg_info(rng):
+    """Return the electrodes of three caps, each displaced by some 3 mm."""
+    montage = mne.channels.make_standard_montage("colin27_1005")
+    positions = montage.get_positions()
+    names = sorted({name for cap in caps().values() for name in cap})
+    ch_pos = {n: positions["ch_pos"][n] + rng.normal(0, 3e-3, 3) for n in names}
+    fiducials = {k: positions[k] for k in ("nasion", "lpa", "rpa", "coord_frame")}
+    info = mne.create_info(names, 250.0, "eeg")
+    info.set_montage(mne.channels.make_dig_montage(ch_pos, **fiducials))
+    return info
+
+
+def caps():
+    """Return channel names of three caps."""
+    known = mne.channels.make_standard_montage("colin27_1005").ch_names
+    return {
+        "10-20": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
+        "biosemi32": mne.channels.make_standard_montage("biosemi32").ch_names,
+        "biosemi64": mne.channels.make_standard_montage("biosemi64").ch_names,
+        "easycap": [
+            name
+            for name in mne.channels.make_standard_montage("easycap-M1").ch_names
+            if name in known
+        ],
+    }
+
+
+def _meg_info(rng, src):
+    """Return a helmet, lifted until it is 30 mm away from the cortex."""
+    info = mne.channels.read_meg_canonical_info("neuromag")
+    trans = mne.transforms.rotation(*rng.uniform(-0.1, 0.1, 3))
+    trans[:3, 3] = rng.uniform(-0.005, 0.005, 3) + [0, 0, 0.045]
+    to_head = mne.transforms.invert_transform(make_template_trans(info))
+    cortex = np.concatenate([s["rr"][s["vertno"]] for s in src])
+    cortex = KDTree(mne.transforms.apply_trans(to_head, cortex))
+    coils = np.array([ch["loc"][:3] for ch in info["chs"]])
+    while cortex.query(mne.transforms.apply_trans(trans, coils))[0].min() < 0.03:
+        trans[2, 3] += 0.002
+    with info._unlock():
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
+        info["projs"], info["bads"] = [], []
+    return info
+
+
+def draw_sensors(rng, heads):
+    """Return info and forward of a random cap, or of MEG, at a random rate."""
+    info, fwd = heads[rng.integers(len(heads))]
+    if "eeg" in info.get_channel_types():
+        names = list(caps().values())[rng.integers(len(caps()))]
+    else:
+        picks = mne.pick_types(info, meg=rng.choice(["mag", "grad"]))
+        names = [info["ch_names"][pick] for pick in picks]
+    names = [name for name in info["ch_names"] if name in set(names)]
+    info = mne.pick_info(info, mne.pick_channels(info["ch_names"], names))
+    with info._unlock():
+        info["sfreq"] = float(rng.choice([250.0, 500.0]))
+    return info, mne.pick_channels_forward(fwd, names, ordered=True)
+
+
+# ---------------------------------------------------------------- recordings
+
+
+def draw_good(rng, heads):
+    """Simulate an evoked response of one to three patches, 5 to 20 dB."""
+    info, fwd = draw_sensors(rng, heads)
+    evoked, stc, truth = mne_deepsif.simulate_evoked(
+        fwd,
+        info,
+        n_sources=int(rng.integers(1, 4)),
+        waveforms=str(rng.choice(["spikes", "spikes", "evoked", "bursts"])),
+        background_snr=rng.uniform(10, 20),
+        snr=rng.uniform(5, 20),
+        duration=float(rng.choice([0.6, 1.0])),
+        random_state=int(rng.integers(2**31)),
+    )
+    return evoked, fwd, truth
+
+
+def draw_artefact(kind, evoked, fwd, truth, rng):
+    """Put an artefact in the place of the patches, as strong as they were."""
+    gain = mne.convert_forward_solution(fwd, force_fixed=True, copy=True)
+    rows = np.concatenate(
+        [np.isin(s["vertno"], v) for s, v in zip(fwd["src"], truth.stc.vertices)]
+    )
+    patches = gain["sol"]["data"][:, rows] @ truth.stc.data
+    cov = truth.noise_cov
+    std = np.sqrt(np.diag(cov["data"]) if not cov["diag"] else cov["data"])
+    std = std[[cov["names"].index(name) for name in evoked.ch_names]][:, None]
+    if kind == "noise":
+        data = std * rng.standard_normal(evoked.data.shape)
+    else:
+        artefact = _ARTEFACTS[kind](evoked, rng)
+        power = [np.square(d / std).mean(0).max() for d in (patches, artefact)]
+        data = evoked.data - patches + artefact * np.sqrt(power[0] / power[1])
+    return mne.EvokedArray(data, evoked.info, evoked.tmin, kind)
+
+
+def _blink(evoked, rng):
+    """Return both eyes' dipoles, turned up, for 0.2 to 0.5 s."""
+    gain = _eye_field(evoked.info, rng.normal(0, 5e-3, 3))
+    moment = rng.normal([0, 0.3, 1], 0.15)
+    length = rng.uniform(0.2, 0.5)
+    phase = (evoked.times - rng.uniform(-0.1, 0.1)) / length
+    wave = np.where(np.abs(phase) < 0.5, np.cos(np.pi * phase) ** 2, 0)
+    return np.outer(gain @ moment, wave)
+
+
+def _eye_field(info, shift):
+    """Return the fields of the eyes; for EEG by other physics than the package's.
+
+    Those are dipoles in an infinite conductor, of unequal size.
+    """
+    if "eeg" not in info.get_channel_types():
+        return features.eye_gain(info, shift)
+    points = np.array([ch["loc"][:3] for ch in info["chs"]])
+    eyes = features._nasion(info) + features._EYES + shift
+    away = points[:, None] - eyes
+    distance = np.linalg.norm(away, axis=2, keepdims=True)
+    return np.average(away / distance**3, axis=1, weights=[1.0, 0.8])
+
+
+def _line(evoked, rng):
+    """Return 50 or 60 Hz with a weight, and a little phase, of each channel's own."""
+    frequency = rng.choice([50.0, 60.0])
+    phase = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.3, (len(evoked.data), 1))
+    weight = rng.standard_normal((len(evoked.data), 1))
+    if rng.random() < 0.5:  # a field that varies slowly over the sensors
+        points = np.array([ch["loc"][:3] for ch in evoked.info["chs"]])
+        weight = points @ rng.standard_normal((3, 1)) + 0.1 * points.std() * weight
+    return weight * np.sin(2 * np.pi * frequency * evoked.times + phase)
+
+
+def _electrode(evoked, rng):
+    """Return one channel alone: a pop, a drift or noise."""
+    n_times = len(evoked.times)
+    start = int(rng.uniform(0.2, 0.7) * n_times)
+    pop = np.exp(-np.arange(n_times) / (0.1 * evoked.info["sfreq"]))
+    waves = [
+        np.r_[np.zeros(start), pop[: n_times - start]],
+        np.cumsum(rng.standard_normal(n_times)),
+        rng.standard_normal(n_times),
+    ]
+    artefact = np.zeros(evoked.data.shape)
+    artefact[rng.integers(len(artefact))] = waves[rng.integers(3)]
+    return artefact
+
+
+_ARTEFACTS = {"blink": _blink, "line": _line, "electrode": _electrode}
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def measure(estimator, evoked, fwd, noise_cov, n_passes=0):
+    """Return features and, if asked for, estimates from subsets of the channels."""
+    plan = make_plan(
+        evoked.info,
+        fwd,
+        noise_cov,
+        estimator,
+        label=None,
+        pick_ori=None,
+        rank=None,
+        subjects_dir=None,
+    )
+    info, data = mne.pick_info(evoked.info, plan.picks), evoked.data[plan.picks]
+    sources, _ = apply_array(evoked.data, plan)
+    numbers, _, _ = features.measure_features(
+        plan.leadfield, data, sources, info["sfreq"], features.eye_gain(info)
+    )
+    passes = np.array(list(trust._passes(data, plan, n_passes, 0)))
+    return numbers, passes, len(plan.leadfield.whitener)
+
+
+def collect(name, n_samples, n_passes=10):
+    """Simulate and measure; returns features by kind, and stability with truth."""
+    estimator = load_estimator("generic")
+    rng = np.random.default_rng(SEEDS[name])
+    heads = draw_heads(rng, N_HEADS)
+    numbers = {kind: [] for kind in trust.KINDS}
+    tables, truths = [], []
+    for sample in range(n_samples):
+        evoked, fwd, truth = draw_good(rng, heads)
+        cov = truth.noise_cov
+        # the maps take most of the time: a third of the recordings is enough
+        wanted = n_passes if sample % 3 == 0 else 0
+        found, passes, rank = measure(estimator, evoked, fwd, cov, wanted)
+        numbers["good"].append(found)
+        if wanted:
+            tables.append(trust.stability(passes, found["snr"], rank))
+            inside = np.zeros(estimator.parcels_.n_parcels, bool)
+            inside[np.concatenate(truth.patches)] = True
+            truths.append(inside)
+        kind = ARTEFACTS[sample % len(ARTEFACTS)]
+        artefact = draw_artefact(kind, evoked, fwd, truth, rng)
+        numbers[kind].append(measure(estimator, artefact, fwd, cov)[0])
+        if (sample + 1) % 20 == 0:
+            print(f"{name}: {sample + 1} of {n_samples}", flush=True)
+    return numbers, np.concatenate(tables), np.concatenate(truths)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def fit(n_samples):
+    """Fit both logistic regressions and write their coefficients."""
+    numbers, table, truth = collect("fit", n_samples)
+    X = np.array(
+        [[f[n] for n in features.FEATURES] for k in numbers for f in numbers[k]]
+    )
+    y = np.repeat(np.arange(len(numbers)), [len(rows) for rows in numbers.values()])
+    low, high = X.min(0), X.max(0)
+    mean, scale = X.mean(0), X.std(0)
+    model = LogisticRegression(C=1.0, max_iter=5000).fit((X - mean) / scale, y)
+    coef = model.coef_ / scale
+    chance = LogisticRegression(C=1.0, max_iter=5000).fit(table, truth)
+    content = {
+        "kinds": {
+            "features": features.FEATURES,
+            "usual": np.median(X[y == 0], axis=0).round(3).tolist(),
+            "low": low.round(3).tolist(),
+            "high": high.round(3).tolist(),
+            "coef": coef.round(5).tolist(),
+            "intercept": (model.intercept_ - coef @ mean).round(5).tolist(),
+        },
+        "confidence": {
+            "coef": chance.coef_[0].round(5).tolist(),
+            "intercept": round(float(chance.intercept_[0]), 5),
+        },
+        "made_by": f"benchmarks/trust.py fit --n {n_samples}",
+    }
+    MODEL.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {MODEL}")
+
+
+def test(n_samples):
+    """Write detection, false alarms and the reliability diagram."""
+    numbers, table, truth = collect("test", n_samples)
+    lines = [f"benchmarks/trust.py test --n {n_samples}: heads and seeds not fitted on"]
+    flagged = {}
+    for kind, rows in numbers.items():
+        chances = [trust.classify(found) for found in rows]
+        scores = [1 - chance["good"] for chance in chances]
+        flagged[kind] = [
+            bool(trust.list_reasons(chance, found, "?"))
+            for chance, found in zip(chances, rows)
+        ]
+        what = "false alarms" if kind == "good" else "detected"
+        low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
+        lines.append(
+            f"{kind:10s}{what:13s}{100 * np.mean(flagged[kind]):6.1f} % of {len(rows)}"
+            f"  score: median {middle:.3f}, 5 to 95 % {low:.3f} to {high:.3f}"
+        )
+    bad = sum((flagged[kind] for kind in ARTEFACTS), [])
+    lines.append(f"all artefacts detected: {100 * np.mean(bad):.1f} % of {len(bad)}")
+    confidence = trust.confidence_of(table)
+    predicted, observed, counts = reliability(confidence, truth)
+    error = np.average(np.abs(predicted - observed), weights=counts)
+    large = counts >= 20
+    lines.append(
+        f"confidence: expected calibration error {error:.3f}, largest deviation of a "
+        f"bin of 20 and more {np.abs(predicted - observed)[large].max():.2f}, Brier "
+        f"score {np.mean((confidence - truth) ** 2):.4f} (always saying "
+        f"{truth.mean():.3f}: {truth.mean() * (1 - truth.mean()):.4f})"
+    )
+    for bin_ in zip(predicted, observed, counts):
+        lines.append("  predicted {:.2f} observed {:.2f} parcels {}".format(*bin_))
+    print("\n".join(lines))
+    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw_reliability(predicted, observed, counts)
+
+
+def reliability(confidence, truth, n_bins=10):
+    """Return mean confidence, share of true parcels and size of each bin."""
+    index = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    counts = np.bincount(index, minlength=n_bins)
+    sums = [np.bincount(index, w, minlength=n_bins) for w in (confidence, truth)]
+    used = counts > 0
+    return sums[0][used] / counts[used], sums[1][used] / counts[used], counts[used]
+
+
+def draw_reliability(predicted, observed, counts):
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+    ax.plot([0, 1], [0, 1], ":", color="gray", label="perfect")
+    error = np.sqrt(observed * (1 - observed) / counts)
+    ax.errorbar(predicted, observed, error, marker="o", label="held-out heads")
+    for x, y, count in zip(predicted, observed, counts):
+        ax.annotate(f"{count}", (x, y), (4, -10), textcoords="offset points", size=7)
+    ax.set(xlabel="Confidence of a parcel", ylabel="Share that lies in a true patch")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.legend()
+    fig.savefig(FIGURE, dpi=120)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=["fit", "test"])
+    parser.add_argument("--n", type=int, default=200)
+    args = parser.parse_args()
+    mne.set_log_level("ERROR")
+    {"fit": fit, "test": test}[args.step](args.n)
