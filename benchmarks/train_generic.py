@@ -357,6 +357,36 @@ def read_head(out, index):
         }
 
 
+def with_brain_noise(sensors, activity, rng):
+    """Return sensors whose noise covariance was estimated from ongoing activity.
+
+    Covariances from baselines hold the brain's own activity, whose strongest patterns a
+    whitener then turns down: measured ones look like this, ad-hoc ones do not.
+
+    Parameters
+    ----------
+    sensors : Sensors
+        Leadfield, whitened for the noise of the channels alone.
+    activity : array of shape (n_parcels, n_parcels)
+        Covariance of ongoing activity.
+    rng : Generator
+        Draws its power over that of the noise, 0.1 to 100, and its distribution.
+
+    Returns
+    -------
+    sensors : Sensors
+        The same leadfield, whitened for noise and activity.
+    """
+    gain = sensors.whitener @ sensors.gain
+    gain = gain * np.exp(rng.normal(0, 0.5, gain.shape[1]))
+    covariance = gain @ activity @ gain.T
+    covariance *= len(covariance) / np.trace(covariance)
+    covariance *= np.exp(rng.uniform(np.log(0.1), np.log(100)))
+    values, vectors = np.linalg.eigh(np.eye(len(covariance)) + covariance)
+    whitener = (vectors / np.sqrt(values)).T @ sensors.whitener
+    return Sensors(sensors.gain, whitener.astype(np.float32))
+
+
 def make_training_set(out):
     """Put library and bank into the one file that training reads.
 
@@ -370,6 +400,11 @@ def make_training_set(out):
         picks = VALIDATION[index].split() if index in VALIDATION else sensors
         names[group] += [(index, name) for name in picks]
     groups = [[heads[index][name] for index, name in names[kind]] for kind in names]
+    background = np.asarray(library.background, np.float32)
+    activity = np.cov(background.astype(float))
+    rng = np.random.default_rng([SEED, N_HEADS])
+    for group in groups:  # every second one as with a measured covariance
+        group[::2] = [with_brain_noise(one, activity, rng) for one in group[::2]]
     (out / "sensors.json").write_text(json.dumps({"seed": SEED, **names}, indent=1))
     save_training_set(out / "part.npz", library, *groups)
     os.replace(out / "part.npz", out / "training.npz")

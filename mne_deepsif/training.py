@@ -455,6 +455,7 @@ def main(arguments=None):
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--components", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--start", help="weights.pt of an earlier training")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -473,6 +474,8 @@ def main(arguments=None):
         n_blocks=args.blocks,
         n_components=args.components,
     )
+    if args.start:
+        network.load_state_dict(torch.load(args.start, weights_only=True))
     trainer = Trainer(
         network,
         library,
