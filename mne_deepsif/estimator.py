@@ -460,7 +460,7 @@ def _sensors(leadfield, encoder):
 
 def _estimate_batch(network, data, gain, kernels):
     """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
-    from .network import encode, presence, principal_components
+    from .network import encode, principal_components
 
     if kernels is None:
         data = (data - data.mean(-1, keepdim=True)).float()
@@ -469,8 +469,7 @@ def _estimate_batch(network, data, gain, kernels):
     patterns, courses = principal_components(data, network.sizes["n_components"])
     patterns, courses = patterns.float(), courses.float()
     estimate = network(encode(patterns, kernels)).mT
-    scale = presence(estimate) * _least_squares_scale(patterns, estimate, gain)
-    return (scale * estimate) @ courses
+    return (_least_squares_scale(patterns, estimate, gain) * estimate) @ courses
 
 
 def _least_squares_scale(data, estimate, gain):

@@ -7,9 +7,6 @@ from torch import nn
 # lambda² = 1/SNR². The first suits averages of SNR 3, the second clean data.
 REGULARIZATIONS = (0.1, 0.003)
 N_KERNELS = len(REGULARIZATIONS)
-# Power of the answer, see presence: what 95 % of windows without a source stay below,
-# and what 95 % of windows with a source exceed.
-PRESENCE = (0.10, 0.16)
 
 
 def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
@@ -133,30 +130,6 @@ def encode(data, kernels=None, n_kernels=N_KERNELS):
     size = size / blocks.shape[3] ** 0.5
     blocks /= torch.where(size > 0, size, 1.0)  # X is ours: no copy needed
     return X
-
-
-def presence(estimate, limits=PRESENCE):
-    """Tell from the network's answer whether there is a source at all.
-
-    Training by least squares makes a network shrink what it is not sure of: the power
-    of its answer, in units of that of the sources it was trained on, estimates which
-    share of their power it can explain.
-
-    Parameters
-    ----------
-    estimate : tensor of shape (n_batch, n_parcels, n_times)
-        Output of a compact network, before any scaling.
-    limits : tuple of float
-        Powers at which the answer counts as nothing and as certain.
-
-    Returns
-    -------
-    present : tensor of shape (n_batch, 1, 1)
-        0 (no source) to 1 (at least one), linear in between.
-    """
-    power = estimate.square().sum((1, 2), keepdim=True) / estimate.shape[1]
-    low, high = limits
-    return ((power - low) / (high - low)).clamp(0, 1)
 
 
 class CompactNetwork(nn.Module):

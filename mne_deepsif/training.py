@@ -89,9 +89,10 @@ class TrainingOptions:
 
 N_SOURCES = {0: 0.05, 1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10}
 # dB. Wider than in the papers (10 to 20 and 5 to 20): averages of few trials are worse,
-# and the papers' 20 dB at 500 Hz are 29 dB when pooled to 125 Hz at halved noise power.
-BACKGROUND_SNR = (5.0, 20.0)
-SENSOR_SNR = (0.0, 28.0)
+# whitened noise has as many dimensions as there are channels, and the papers' 20 dB at
+# 500 Hz are 29 dB when pooled to 125 Hz at halved noise power.
+BACKGROUND_SNR = (2.0, 20.0)
+SENSOR_SNR = (-8.0, 28.0)
 
 
 def resolve_device(device="auto"):

@@ -18,7 +18,6 @@ from mne_deepsif.network import (
     backprojection_kernels,
     encode,
     make_network,
-    presence,
     principal_components,
 )
 
@@ -318,17 +317,6 @@ def test_compact_network_ignores_empty_times(compact):
     with torch.inference_mode():
         assert_allclose(compact(padded)[:, :3], compact(X), atol=1e-12)
         assert not compact(padded)[:, 3:].any()
-
-
-def test_presence_fades_out_weak_answers():
-    """The mean square over parcels, summed over times, between the two limits."""
-    power = torch.tensor([0.0, 0.2, 0.25, 0.3, 5.0])
-    estimate = torch.zeros(5, 8, 4)
-    estimate[:, :2, 1] = (4 * power).sqrt()[:, None]  # two of eight parcels
-    present = presence(estimate, limits=(0.2, 0.3))
-    assert present.shape == (5, 1, 1)
-    assert_allclose(present.flatten(), [0, 0, 0.5, 1, 1], atol=1e-5)
-    assert_array_equal(presence(-estimate, (0.2, 0.3)), present)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
