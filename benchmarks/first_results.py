@@ -33,6 +33,7 @@ from scoring import (
     sample_forward,
     score_cell,
 )
+from torch.utils.flop_counter import FlopCounterMode
 
 import mne_deepsif
 from mne_deepsif.library import make_library
@@ -335,13 +336,19 @@ def training_speed():
     total = sum(trainer.seconds.values())
     generation = trainer.seconds["generation"]
     rate = options.n_steps / total
-    flops = 6 * sum(p.numel() for p in trainer.network.parameters()) * 64 * 64
+    n_batch = options.batch_size
+    X = torch.zeros(n_batch, trainer.n_components, 2 * n_parcels)
+    with FlopCounterMode(display=False) as counter:
+        trainer.network(X).sum().backward()
+    flops = counter.get_total_flops()
     network_rate = flops * options.n_steps / trainer.seconds["network"] / 1e12
-    say(f"simulated samples per second: {options.n_steps * 64 / generation:.0f}")
-    say(f"training updates of 64 samples per second: {rate:.2f}; data generation takes")
-    say(f"  {generation / total:.0%} of the time (sources {N_SOURCES})")
+    say(f"simulated samples per second: {options.n_steps * n_batch / generation:.0f}")
+    say(
+        f"training updates of {n_batch} samples per second: {rate:.2f}; data generation"
+    )
+    say(f"  takes {generation / total:.0%} of the time (sources {N_SOURCES})")
     say(f"network part {network_rate:.2f} TFLOP/s, beside {matrix_rate():.2f} TFLOP/s")
-    say(f"  of one {trainer.dtype} matrix product of the embedding's size")
+    say(f"  of one {trainer.dtype} matrix product of the size of the first network's")
 
 
 def matrix_rate():
