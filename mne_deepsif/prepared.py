@@ -244,14 +244,16 @@ def apply_array(data, plan, parcels=None):
         Activity of the parcels in A/m.
     powers : array of shape (4,)
         Sums to report: power of the whitened data, of what is left of it, of their
-        windows, and of the windows' means.
+        windows, and of the windows' means (both 0 where the network sees these).
     """
     leadfield, estimator = plan.leadfield, plan.estimator
     data = _check_data(data, plan)
     data_white = leadfield.whiten(data)
     given = data_white, leadfield.gain_white, plan.info["sfreq"]
+    constant = 0.0, 0.0
     if estimator.encoder == "sensors":
         given = leadfield.projector @ data, leadfield.gain, plan.info["sfreq"]
+        constant = constant_power(data_white, plan.window)
     if parcels is None:
         sources = estimator._estimate(*given)
         fit = leadfield.gain_white @ sources
@@ -260,7 +262,7 @@ def apply_array(data, plan, parcels=None):
         mixed = estimator._estimate(*given, np.vstack([some, leadfield.gain_white]))
         sources, fit = np.split(mixed, [len(parcels)], axis=-2)
     powers = [np.sum(np.square(data_white)), np.sum(np.square(data_white - fit))]
-    return sources, np.array([*powers, *constant_power(data_white, plan.window)])
+    return sources, np.array([*powers, *constant])
 
 
 def _check_data(data, plan):
@@ -295,7 +297,7 @@ def log_explained(powers):
 def warn_constant(powers, plan):
     """Warn if most of the data is what a network that reads channels cannot see."""
     _, _, windows, means = powers
-    if plan.estimator.encoder == "sensors" and means > _MAX_CONSTANT * windows:
+    if means > _MAX_CONSTANT * windows:
         seconds = plan.window / plan.info["sfreq"]
         warn(
             f"{100 * means / windows:.0f} % of the whitened data's power does not "
