@@ -44,6 +44,8 @@ VARIANTS = {
     "learning rate 2e-3": ({}, {"learning_rate": 2e-3}, None),
     "learning rate 5e-4": ({}, {"learning_rate": 5e-4}, None),
     "batches of 64": ({}, {"batch_size": 64}, None),
+    "each sample used once": ({}, {"n_uses": 1}, None),
+    "each sample used 4 times": ({}, {"n_uses": 4}, None),
     "2 leadfields a batch": ({}, {"n_sensors": 2}, None),
     "Muon": ({}, {}, "muon"),
     "average of the weights (EMA)": ({}, {}, "ema"),

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from contextlib import nullcontext
+from functools import lru_cache
 
 import mne
 import numpy as np
@@ -380,7 +381,6 @@ class DeepSIFEstimator(BaseEstimator):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
         import torch
 
-        from .network import backprojection_kernels
         from .training import resolve_device
 
         device = resolve_device(self.device)
@@ -388,11 +388,11 @@ class DeepSIFEstimator(BaseEstimator):
         if device != "cpu":  # a copy: others may be using it
             network = copy.deepcopy(network).to(device)
         unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
-        gain = torch.as_tensor(gain / unit, device=device)
+        gain = np.asarray(gain / unit, float)
         kernels = None
         if self.encoder == "backprojection":
-            kernels = backprojection_kernels(gain.double()).float()
-        gain = gain.float()
+            kernels = _make_kernels(gain.tobytes(), gain.shape, device)
+        gain = torch.as_tensor(gain, device=device).float()
         scale = np.abs(windows).max((1, 2), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
         data = torch.as_tensor(windows / scale, device=device)
@@ -456,6 +456,17 @@ def _sensors(leadfield, encoder):
     std = np.sqrt(np.square(np.linalg.pinv(leadfield.whitener)).sum(1))
     std = np.where(std > 0, std, std.max())
     return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
+
+
+@lru_cache(maxsize=4)
+def _make_kernels(gain, shape, device):
+    """Make the kernels of a leadfield, given as bytes; kept for the next call."""
+    import torch
+
+    from .network import backprojection_kernels
+
+    gain = np.frombuffer(gain).reshape(shape).copy()
+    return backprojection_kernels(torch.as_tensor(gain, device=device)).float()
 
 
 def _estimate_batch(network, data, gain, kernels):

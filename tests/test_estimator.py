@@ -245,7 +245,7 @@ def test_training_helps(fitted):
 
 def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
     """It reads channels, as published; it goes through a file."""
-    settings = params | dict(architecture="published", n_steps=1)
+    settings = params | dict(architecture="published", n_steps=5)
     estimator = DeepSIFEstimator(encoder="sensors", **settings)
     stc = estimator.fit(eeg_fwd, eeg_info, cov).predict(evoked)
     assert stc.data.any() and np.isfinite(stc.data).all()

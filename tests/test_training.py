@@ -7,7 +7,7 @@ import _thread
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -87,12 +87,12 @@ def network(seed=0, readout=0.0):
     return made
 
 
-def make_trainer(library, sensors, net=None, *, callback=None, checkpoint=None, **kw):
+def make_trainer(library, sensors, net=None, **kw):
+    names = {field.name for field in fields(TrainingOptions)}
+    options = replace(OPTIONS, **{k: v for k, v in kw.items() if k in names})
+    others = {k: v for k, v in kw.items() if k not in names}
     net = network() if net is None else net
-    options = replace(OPTIONS, **kw)
-    return Trainer(
-        net, library, sensors, options, checkpoint=checkpoint, callback=callback
-    )
+    return Trainer(net, library, sensors, options, **others)
 
 
 def weights(trainer):
@@ -111,7 +111,7 @@ def validation_loss(trainer):
     for X, Y, power in trainer.validation:
         with torch.inference_mode():
             estimate = trainer.network(X).double().numpy()
-        truth, power = Y.double().numpy(), float(power)
+        truth, power = Y.double().numpy(), float(power.sum())
         lost = power - np.sum(truth**2)
         assert lost > -1e-3 * power
         losses.append((np.sum((estimate - truth) ** 2) + lost) / power)
@@ -134,13 +134,13 @@ def test_it_learns(library, sensors):
 
 
 def test_relative_error_by_hand():
-    sources, power = torch.tensor([[3.0, 0.0], [0.0, -4.0]]), torch.tensor(25.0)
+    sources, power = torch.tensor([[3.0, 0.0], [0.0, -4.0]]), torch.tensor([20.0, 5.0])
     assert_allclose(relative_error(0 * sources, sources, power), 1)
     assert_allclose(relative_error(sources, sources, power), 0)
     assert_allclose(relative_error(sources + 1, sources, power), 4 / 25)
     # what no component holds counts as missed
     assert_allclose(relative_error(sources, sources, 2 * power), 0.5)
-    silent = 0 * sources, torch.tensor(0.0)  # a batch without a source
+    silent = 0 * sources, torch.zeros(2)  # a batch without a source
     assert_allclose(relative_error(0 * sources, *silent), 0)
     assert torch.isfinite(relative_error(sources, *silent))
 
@@ -150,7 +150,7 @@ def test_components_hold_nearly_all_of_the_sources(library, sensors):
     trainer = make_trainer(library, sensors, n_validation=64)
     for _, Y, power in trainer.validation:
         assert Y.shape[1:] == (trainer.network.sizes["n_components"], N_PARCELS)
-        assert 0.8 < float(Y.square().sum() / power) <= 1 + 1e-5
+        assert 0.8 < float(Y.square().sum() / power.sum()) <= 1 + 1e-5
 
 
 def test_same_seed_same_result(library, sensors):
@@ -176,6 +176,40 @@ def test_never_worse_than_the_start(library, sensors, learning_rate):
     if learning_rate > 1:
         assert not trainer.history[-1][1] < first  # it was ruined
         assert_same(weights(trainer), before)
+
+
+@pytest.mark.parametrize("n_uses", (1, 2, 3))
+def test_each_sample_is_used_so_often(library, sensors, n_uses):
+    """In ``n_uses`` batches of a pool, once in each pass over it."""
+    trainer = make_trainer(library, sensors, n_uses=n_uses)
+    batches = []
+    for _ in range(n_uses**2):
+        X, Y, power = trainer._next_batch()
+        assert len(X) == len(Y) == len(power) == OPTIONS.batch_size
+        batches.append(X)
+        trainer.step += 1
+    for first in range(0, n_uses**2, n_uses):  # one pass
+        once = torch.cat(batches[first : first + n_uses]).flatten(1)
+        assert len(once.unique(dim=0)) == n_uses * OPTIONS.batch_size
+    assert len(torch.cat(batches).flatten(1).unique(dim=0)) == len(once)
+    fresh = trainer._next_batch()[0].flatten(1)
+    assert len(torch.cat([once, fresh]).unique(dim=0)) == len(once) + len(fresh)
+
+
+def test_compiled_training_asks_torch(library, sensors, monkeypatch):
+    """The updates go through torch.compile, the validation does not need it."""
+    compiled = []
+
+    def compile_(function):
+        return lambda *args: compiled.append(1) or function(*args)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    one = make_trainer(library, sensors, n_steps=6, compiled=True)
+    one.run()
+    assert len(compiled) == 6
+    two = make_trainer(library, sensors, n_steps=6)
+    two.run()
+    assert_same(weights(one), weights(two))
 
 
 def test_patience(library, sensors):
