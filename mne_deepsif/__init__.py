@@ -16,7 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "apply_deepsif",
             "apply_deepsif_epochs",
             "apply_deepsif_raw",
-            "goodness_of_fit",
         ],
         "connectome": [
             "Connectome",
@@ -26,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "estimator": ["DeepSIFEstimator"],
         "extent": ["Extent", "Extents", "estimate_extent"],
         "files": ["read_deepsif"],
+        "goodness": ["explained_by", "goodness_of_fit"],
         "jansen_rit": ["simulate_jansen_rit"],
         "leadfield": ["Leadfield", "make_leadfield"],
         "library": ["make_library"],

@@ -11,7 +11,7 @@ import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
 
 from .checks import check_units
-from .leadfield import good_spans, make_whitener
+from .leadfield import good_spans
 from .prepared import (
     apply_array,
     log_explained,
@@ -19,7 +19,7 @@ from .prepared import (
     make_stc,
     warn_constant,
 )
-from .windows import chunks, explained, window_starts
+from .windows import chunks, window_starts
 
 _GROUP = 32  # windows estimated together
 _DENSE = 2**29  # bytes; a larger estimate of raw stays in parcels until it is used
@@ -109,43 +109,6 @@ def apply_deepsif(
     residual = evoked.copy().pick(plan.leadfield.ch_names).apply_proj()
     residual.data[:] = _subtract_fit(evoked.data, sources, plan)
     return stc, residual
-
-
-def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
-    """Compute the share of the data that an estimate explains, at each time.
-
-    Parameters
-    ----------
-    evoked : Evoked
-        The data.
-    residual : Evoked
-        What the estimate leaves, from ``apply_deepsif(..., return_residual=True)`` or
-        :func:`mne.minimum_norm.apply_inverse`.
-    noise_cov : Covariance
-        Noise covariance, which makes channels of different types comparable.
-    rank : None | 'info' | 'full' | dict
-        Rank of the noise covariance, see :func:`mne.compute_rank`.
-
-    Returns
-    -------
-    share : array of shape (n_times,)
-        ``1 - |residual|² / |data|²`` of the whitened data: 1 is all of it. Noise is not
-        meant to be explained, so that it falls where the signal is weak, and it is
-        negative where the estimate is worse than none. NaN where the data are 0.
-    """
-    for name, inst in dict(evoked=evoked, residual=residual).items():
-        _validate_type(inst, mne.Evoked, name)
-    missing = [name for name in residual.ch_names if name not in evoked.ch_names]
-    if missing or len(evoked.times) != len(residual.times):
-        raise ValueError(
-            f"residual does not belong to evoked: {len(missing)} of its channels are "
-            f"not in evoked, and it has {len(residual.times)} times instead of "
-            f"{len(evoked.times)}. Use what apply_deepsif returned for this evoked."
-        )
-    whiten = make_whitener(evoked.info, noise_cov, residual.ch_names, rank)
-    picks = [evoked.ch_names.index(name) for name in residual.ch_names]
-    data, rest = whiten @ evoked.data[picks], whiten @ residual.data
-    return explained(data, data - rest)
 
 
 @verbose

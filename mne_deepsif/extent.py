@@ -189,6 +189,13 @@ def estimate_extent(
 # --------------------------------------------------------------- input
 
 
+def check_extents(extents):
+    """Check that extents are a list of Extent."""
+    _validate_type(extents, (list, tuple), "extents")
+    for extent in extents:
+        _validate_type(extent, Extent, "each element of extents")
+
+
 def _check_stc(stc):
     _validate_type(stc, (mne.SourceEstimate, mne.VectorSourceEstimate), "stc")
     if not np.isfinite(stc.data).all():
