@@ -19,6 +19,9 @@ from sklearn.linear_model import LogisticRegression
 
 import mne_deepsif
 from mne_deepsif import features, trust
+from mne_deepsif.leadfield import make_leadfield
+from mne_deepsif.library import make_library
+from mne_deepsif.parcels import make_template_parcels
 from mne_deepsif.prepared import apply_array, make_plan
 from mne_deepsif.template import (
     make_template_bem,
@@ -126,8 +129,12 @@ def draw_sensors(rng, heads):
 # ---------------------------------------------------------------- recordings
 
 
-def draw_good(rng, heads):
-    """Simulate an evoked response of one to three patches, 5 to 20 dB."""
+def draw_good(rng, heads, activity):
+    """Simulate an evoked response of one to three patches, 5 to 20 dB.
+
+    In every second case its noise covariance holds ongoing activity, of 0.1 to 100
+    times the power of the sensors' noise, as those from baselines do.
+    """
     info, fwd = draw_sensors(rng, heads)
     evoked, stc, truth = mne_deepsif.simulate_evoked(
         fwd,
@@ -139,21 +146,32 @@ def draw_good(rng, heads):
         duration=float(rng.choice([0.6, 1.0])),
         random_state=int(rng.integers(2**31)),
     )
-    return evoked, fwd, truth
+    cov = truth.noise_cov
+    if rng.random() < 0.5:
+        leadfield = make_leadfield(
+            evoked.info, fwd, cov, parcels=make_template_parcels()
+        )
+        brain = leadfield.gain @ activity @ leadfield.gain.T
+        noise = np.diag(cov["data"]) if cov["diag"] else cov["data"]
+        factor = np.exp(rng.uniform(np.log(0.1), np.log(100)))
+        data = noise + factor * np.trace(noise) / np.trace(brain) * brain
+        cov = mne.Covariance(data, cov["names"], [], cov["projs"], cov["nfree"])
+    return evoked, fwd, truth, cov
 
 
-def draw_artefact(kind, evoked, fwd, truth, rng):
+def draw_artefact(kind, evoked, fwd, truth, cov, rng):
     """Put an artefact in the place of the patches, as strong as they were."""
     gain = mne.convert_forward_solution(fwd, force_fixed=True, copy=True)
     rows = np.concatenate(
         [np.isin(s["vertno"], v) for s, v in zip(fwd["src"], truth.stc.vertices)]
     )
     patches = gain["sol"]["data"][:, rows] @ truth.stc.data
-    cov = truth.noise_cov
-    std = np.sqrt(np.diag(cov["data"]) if not cov["diag"] else cov["data"])
-    std = std[[cov["names"].index(name) for name in evoked.ch_names]][:, None]
+    order = [cov["names"].index(name) for name in evoked.ch_names]
+    noise = np.diag(cov["data"]) if cov["diag"] else cov["data"]
+    noise = noise[np.ix_(order, order)]
+    std = np.sqrt(np.diag(noise))[:, None]
     if kind == "noise":
-        data = std * rng.standard_normal(evoked.data.shape)
+        data = np.linalg.cholesky(noise) @ rng.standard_normal(evoked.data.shape)
     else:
         artefact = _ARTEFACTS[kind](evoked, rng)
         power = [np.square(d / std).mean(0).max() for d in (patches, artefact)]
@@ -243,11 +261,12 @@ def collect(name, n_samples, n_passes=10):
     estimator = load_estimator("generic")
     rng = np.random.default_rng(SEEDS[name])
     heads = draw_heads(rng, N_HEADS)
+    background = make_library(make_template_parcels()).background
+    activity = np.cov(np.asarray(background, float))
     numbers = {kind: [] for kind in trust.KINDS}
     tables, truths = [], []
     for sample in range(n_samples):
-        evoked, fwd, truth = draw_good(rng, heads)
-        cov = truth.noise_cov
+        evoked, fwd, truth, cov = draw_good(rng, heads, activity)
         # the maps take most of the time: a third of the recordings is enough
         wanted = n_passes if sample % 3 == 0 else 0
         found, passes, rank = measure(estimator, evoked, fwd, cov, wanted)
@@ -258,7 +277,7 @@ def collect(name, n_samples, n_passes=10):
             inside[np.concatenate(truth.patches)] = True
             truths.append(inside)
         kind = ARTEFACTS[sample % len(ARTEFACTS)]
-        artefact = draw_artefact(kind, evoked, fwd, truth, rng)
+        artefact = draw_artefact(kind, evoked, fwd, truth, cov, rng)
         numbers[kind].append(measure(estimator, artefact, fwd, cov)[0])
         if (sample + 1) % 20 == 0:
             print(f"{name}: {sample + 1} of {n_samples}", flush=True)
