@@ -688,12 +688,10 @@ def explain(parcels, gain_white, data, sources):
     active = np.flatnonzero(active_parcels(sources, "peak"))
     graph = parcels.adjacency[active][:, active]
     n_clusters, cluster = sparse.csgraph.connected_components(graph, directed=False)
-    data = data - data.mean(axis=1, keepdims=True)
     rows = np.zeros((n_clusters, 2))
     for number in range(n_clusters):
         members = active[cluster == number]
         fit = (gain_white[:, members] @ sources[members]).astype(float)
-        fit -= fit.mean(axis=1, keepdims=True)
         size = np.linalg.norm(fit) * np.linalg.norm(data)
         cosine = np.sum(fit * data) / size if size > 0 else 0.0
         rows[number] = parcels.areas[members].sum(), max(0.0, cosine) ** 2

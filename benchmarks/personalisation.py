@@ -24,6 +24,7 @@ from scoring import biosemi_info
 from mne_deepsif.estimator import _sensors, _training_info
 from mne_deepsif.leadfield import make_leadfield
 from mne_deepsif.library import make_library
+from mne_deepsif.network import N_KERNELS, make_network
 from mne_deepsif.training import Trainer, TrainingOptions
 from mne_deepsif.weights import load_estimator
 
@@ -64,9 +65,11 @@ def main():
         network = copy.deepcopy(start.network_).float()
         if learning_rate is None:
             learning_rate = 1e-3
-            network = type(network)(
-                network.embed.in_features, start.parcels_.n_parcels, **network.sizes
-            )
+            n_parcels = start.parcels_.n_parcels
+            network = make_network(
+                "compact", N_KERNELS * n_parcels, n_parcels, start.n_times_,
+                **network.sizes,
+            )  # fmt: skip
         for parameter, values in network.named_parameters():
             parts = trained.split()
             values.requires_grad_(not parts or any(p in parameter for p in parts))

@@ -388,11 +388,12 @@ class DeepSIFEstimator(BaseEstimator):
         if device != "cpu":  # a copy: others may be using it
             network = copy.deepcopy(network).to(device)
         unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
-        gain = np.asarray(gain / unit, float)
+        gain = np.asarray(gain / unit, np.float32)
         kernels = None
         if self.encoder == "backprojection":
-            kernels = _make_kernels(gain.tobytes(), gain.shape, device)
-        gain = torch.as_tensor(gain, device=device).float()
+            make = _make_kernels if device == "cpu" else _make_kernels.__wrapped__
+            kernels = make(gain.tobytes(), gain.shape).to(device)
+        gain = torch.as_tensor(gain, device=device)
         scale = np.abs(windows).max((1, 2), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
         data = torch.as_tensor(windows / scale, device=device)
@@ -458,15 +459,15 @@ def _sensors(leadfield, encoder):
     return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
 
 
-@lru_cache(maxsize=4)
-def _make_kernels(gain, shape, device):
+@lru_cache(maxsize=12)  # some MB each; a trust report needs 11
+def _make_kernels(gain, shape):
     """Make the kernels of a leadfield, given as bytes; kept for the next call."""
     import torch
 
     from .network import backprojection_kernels
 
-    gain = np.frombuffer(gain).reshape(shape).copy()
-    return backprojection_kernels(torch.as_tensor(gain, device=device)).float()
+    gain = np.frombuffer(gain, np.float32).reshape(shape).astype(float)
+    return backprojection_kernels(torch.as_tensor(gain)).float()
 
 
 def _estimate_batch(network, data, gain, kernels):

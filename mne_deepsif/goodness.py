@@ -75,8 +75,8 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     -------
     share : array of shape (n_extents,)
         For each extent, the share of the power of the whitened data within its window
-        that its activity explains when its scale is fitted: from 0 to 1. It is the
-        squared cosine of the angle between its field and the data.
+        that its activity explains when its scale is fitted: from 0 to 1, and 0 where
+        the fitted scale is negative.
 
     Notes
     -----
@@ -95,9 +95,16 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
         raise ValueError(
             "stc and evoked must have the same times: crop one as the other was."
         )
+    fwd = mne.convert_forward_solution(fwd, force_fixed=True, verbose="error")
     bads = {*evoked.info["bads"], *noise_cov["bads"]}
     shared = {*fwd["sol"]["row_names"]} & {*noise_cov["names"]} - bads
     names = [name for name in evoked.ch_names if name in shared]
+    if not names:
+        raise ValueError(
+            "evoked, fwd and noise_cov have no good channel in common: use those that "
+            "stc was estimated with."
+        )
+    fwd = mne.pick_channels_forward(fwd, names, ordered=True)
     whiten = make_whitener(evoked.info, noise_cov, names, rank)
     data_white = whiten @ evoked.copy().pick(names, exclude=()).data
     shares = []
@@ -106,8 +113,7 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
         if not part.data.any():
             shares.append(0.0)
             continue
-        fit = mne.apply_forward(fwd, part, evoked.info, verbose="error").pick(names)
-        fit = whiten @ fit.data
+        fit = whiten @ mne.apply_forward(fwd, part, evoked.info, verbose="error").data
         keep = (stc.times >= extent.tmin) & (stc.times <= extent.tmax)
         fit, data = fit[:, keep], data_white[:, keep]
         size = np.linalg.norm(fit) * np.linalg.norm(data)

@@ -152,6 +152,7 @@ def make_leadfield(
     info = _pick_info(info, ch_names)
     projector, whitener = _make_whitener(info, noise_cov, rank, nave)
     vertex_gain, normals = _fix_orientation(fwd, ch_names)
+    _check_gain(vertex_gain)
     parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
     vertex_area = _make_vertex_area(parcel_of_vertex, parcels.areas)
     gain = projector @ (vertex_gain @ vertex_area)
@@ -465,6 +466,11 @@ def _make_whitener(info, noise_cov, rank, nave=1):
             "e.g. from mne.compute_covariance."
         )
         noise_cov = mne.make_ad_hoc_cov(info)
+    if not np.isfinite(noise_cov["data"]).all():
+        raise ValueError(
+            "The noise covariance has NaN or infinite values. Compute it from data "
+            "without them."
+        )
     noise_cov = mne.cov.prepare_noise_cov(noise_cov, info, info["ch_names"], rank)
     whitener, _ = mne.cov.compute_whitener(noise_cov, pca=True)
     return projector, np.sqrt(nave) * whitener @ projector
@@ -479,6 +485,17 @@ def _fix_orientation(fwd, ch_names):
     if not is_fixed_orient(fwd):
         fwd = mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
     return fwd["sol"]["data"].astype(float), fwd["source_nn"].astype(float)
+
+
+def _check_gain(gain):
+    if not np.isfinite(gain).all():
+        wrong = np.count_nonzero(~np.isfinite(gain).all(0))
+        raise ValueError(
+            f"The forward solution has NaN or infinite values at {wrong} of "
+            f"{gain.shape[1]} vertices. Compute it again."
+        )
+    if not gain.any():
+        raise ValueError("The forward solution is zero everywhere. Compute it again.")
 
 
 def _make_vertex_area(parcel_of_vertex, areas):

@@ -52,10 +52,10 @@ class TrainingOptions:
     batch_size : int
         Samples per update.
     n_sensors : int
-        Number of leadfields that a batch is drawn from.
+        Number of leadfields for each batch that is drawn.
     n_uses : int
-        How often a sample is used: so many batches are drawn at once, and that often
-        shuffled into batches anew.
+        How often a sample is used: so many batches are drawn at once, from as many
+        times ``n_sensors`` leadfields, and that often shuffled into batches anew.
     learning_rate : float
         Largest learning rate, reached after ``n_warmup`` updates.
     n_warmup : int
@@ -163,7 +163,11 @@ class _Batches:
         have the power ``n_parcels``; without, the sources' largest absolute value is 1,
         as published.
         """
-        parts = [self._draw(index, n_batch // len(which)) for index in which]
+        bounds = np.linspace(0, n_batch, len(which) + 1).astype(int)
+        parts = [
+            self._draw(index, size)
+            for index, size in zip(which, np.diff(bounds).tolist(), strict=True)
+        ]
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
     def _draw(self, index, n_batch):
@@ -339,12 +343,13 @@ class Trainer:
         period = options.n_uses**2  # n_uses batches, each of them n_uses times
         if not self.pool:
             self.pool_origin = self._random_state()
-            n_sensors = min(options.n_uses * options.n_sensors, len(self.batches))
+            n_samples = options.n_uses * options.batch_size
+            most = options.n_uses * options.n_sensors
+            n_sensors = min(most, len(self.batches), n_samples)
             which = self.rng.choice(len(self.batches), n_sensors, replace=False)
-            n_samples = options.n_uses * options.batch_size // n_sensors * n_sensors
             drawn = self.batches.draw(which, n_samples)
             orders = [self.rng.permutation(n_samples) for _ in range(options.n_uses)]
-            parts = np.array_split(np.concatenate(orders), period)
+            parts = np.concatenate(orders).reshape(period, options.batch_size)
             # those before have been used when a training goes on from a checkpoint
             self.pool = [
                 (drawn, torch.as_tensor(p)) for p in parts[self.step % period :]

@@ -710,7 +710,7 @@ def test_fuzz(tmp_path):
 
 @pytest.mark.nightly
 def test_fuzz_for_long(tmp_path):
-    """The figures are in doc/decisions.rst."""
+    """The figures are in doc/files.rst."""
     counts = fuzz(tmp_path, 12_000, seed=1)
     print("\n".join(f"{n:6d} {key}" for key, n in sorted(counts.items())))  # noqa: T201
     assert sum(counts.values()) == 12_000

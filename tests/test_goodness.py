@@ -53,6 +53,36 @@ def test_share_by_hand(two_sources, eeg_fwd):
         assert 0 < share < 1
 
 
+@pytest.mark.parametrize("fixed", (True, False))
+def test_channels_and_noise(two_sources, eeg_fwd, fixed):
+    """Whitened by a full covariance; missing and bad channels, another order."""
+    evoked, stc, _ = two_sources
+    rng = np.random.default_rng(0)
+    mixing = 1e-6 * rng.standard_normal((32, 64))
+    cov = mne.Covariance(mixing @ mixing.T, evoked.ch_names, ["Oz"], [], 100)
+    extents = estimate_extent(stc, eeg_fwd, windows=[(-0.1, 0.0), (0.0, 0.09)])
+    data = evoked.copy().drop_channels(["Cz"])
+    data.info["bads"] = ["Fz"]
+    data.reorder_channels(data.ch_names[::-1])
+    fwd = mne.convert_forward_solution(eeg_fwd, force_fixed=fixed, copy=True)
+    shares = explained_by(extents, stc, data, fwd, cov)
+    # by hand: the covariance of the average-referenced channels, its pseudo-inverse
+    names = [n for n in evoked.ch_names if n not in ("Cz", "Fz", "Oz")]
+    picks = [evoked.ch_names.index(name) for name in names]
+    centring = np.eye(len(names)) - 1 / len(names)
+    inverse = np.linalg.pinv(
+        centring @ cov.data[np.ix_(picks, picks)] @ centring, rcond=1e-10
+    )
+    for extent, share in zip(extents, shares, strict=True):
+        part = stc.copy().in_label(extent.label)
+        fit = mne.apply_forward(eeg_fwd, part, evoked.info).data[picks]
+        keep = (stc.times >= extent.tmin) & (stc.times <= extent.tmax)
+        x, y = (centring @ d[:, keep] for d in (evoked.data[picks], fit))
+        products = [np.sum(a * (inverse @ b)) for a, b in ((x, y), (x, x), (y, y))]
+        expected = products[0] ** 2 / (products[1] * products[2])
+        assert_allclose(share, expected, rtol=1e-3)
+
+
 def test_the_only_source_explains_everything(two_sources, eeg_fwd):
     """At any scale, but not with the wrong sign."""
     evoked, stc, cov = two_sources
@@ -96,5 +126,8 @@ def test_errors(two_sources, eeg_fwd):
         explained_by([extents[0].label], stc, evoked, eeg_fwd, cov)
     with pytest.raises(ValueError, match="stc and evoked must have the same times"):
         explained_by(extents, stc.copy().crop(0.05), evoked, eeg_fwd, cov)
+    other = evoked.copy().rename_channels(lambda name: f"x{name}")
+    with pytest.raises(ValueError, match="no good channel in common"):
+        explained_by(extents, stc, other, eeg_fwd, cov)
     with pytest.raises(TypeError, match="evoked must be an instance of"):
         explained_by(extents, stc, evoked.data, eeg_fwd, cov)

@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import os
 import warnings
 
 import mne
@@ -23,7 +24,10 @@ CLEAR = (
     "The data have NaN or infinite values in",
 )
 ALLOWED = ("The data of type 'eeg' vary",)  # units
-few = settings(max_examples=25, deadline=None, derandomize=True)
+N_EXAMPLES = os.environ.get("MNE_DEEPSIF_EXAMPLES")  # by night: a thousand, others each
+few = settings(
+    max_examples=int(N_EXAMPLES or 25), deadline=None, derandomize=not N_EXAMPLES
+)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +181,34 @@ def test_any_length_and_rate(eeg_info, eeg_fwd, tiny_estimator, n_times, sfreq):
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=tiny_estimator)
     assert stc.data.shape[1] == n_times and np.isfinite(stc.data).all()
     assert_allclose(stc.times, raw.times, atol=1e-9)
+
+
+# --------------------------------------------------------------- forward, covariance
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    ((np.nan, "at 1 of 5113 vertices"), (np.inf, "infinite values"), (0, "is zero")),
+)
+@pytest.mark.parametrize("fixed", (True, False))
+def test_hostile_forward(eeg_info, eeg_fwd, tiny_estimator, value, text, fixed):
+    """One bad value would be in each estimate."""
+    fwd = mne.convert_forward_solution(eeg_fwd, force_fixed=fixed, copy=True)
+    where = np.s_[:] if value == 0 else np.s_[3, 12:15]
+    fwd["sol"]["data"] = fwd["sol"]["data"].copy()
+    fwd["sol"]["data"][where if value == 0 or not fixed else np.s_[3, 12]] = value
+    fwd["_orig_sol"] = fwd["sol"]["data"].copy()
+    cov = mne.make_ad_hoc_cov(eeg_info)
+    with pytest.raises(ValueError, match=text):
+        make_deepsif_operator(eeg_info, fwd, cov, estimator=tiny_estimator)
+
+
+@pytest.mark.parametrize("value", (np.nan, np.inf))
+def test_hostile_covariance(eeg_info, eeg_fwd, tiny_estimator, value):
+    cov = mne.make_ad_hoc_cov(eeg_info).as_diag()
+    cov["data"][3] = value
+    with pytest.raises(ValueError, match="noise covariance has NaN or infinite"):
+        make_deepsif_operator(eeg_info, eeg_fwd, cov, estimator=tiny_estimator)
 
 
 # --------------------------------------------------------------- the three front doors

@@ -178,19 +178,22 @@ def test_never_worse_than_the_start(library, sensors, learning_rate):
         assert_same(weights(trainer), before)
 
 
-@pytest.mark.parametrize("n_uses", (1, 2, 3))
-def test_each_sample_is_used_so_often(library, sensors, n_uses):
-    """In ``n_uses`` batches of a pool, once in each pass over it."""
-    trainer = make_trainer(library, sensors, n_uses=n_uses)
+@pytest.mark.parametrize("n_uses, batch_size", ((1, 8), (2, 8), (3, 8), (2, 3), (1, 1)))
+def test_each_sample_is_used_so_often(library, sensors, n_uses, batch_size):
+    """In ``n_uses`` batches of a pool, once in each pass over it; any batch size."""
+    sensors = [*sensors, sensors[0]]
+    trainer = make_trainer(
+        library, sensors, n_uses=n_uses, batch_size=batch_size, n_sensors=3
+    )
     batches = []
     for _ in range(n_uses**2):
         X, Y, power = trainer._next_batch()
-        assert len(X) == len(Y) == len(power) == OPTIONS.batch_size
+        assert len(X) == len(Y) == len(power) == batch_size
         batches.append(X)
         trainer.step += 1
     for first in range(0, n_uses**2, n_uses):  # one pass
         once = torch.cat(batches[first : first + n_uses]).flatten(1)
-        assert len(once.unique(dim=0)) == n_uses * OPTIONS.batch_size
+        assert len(once.unique(dim=0)) == n_uses * batch_size
     assert len(torch.cat(batches).flatten(1).unique(dim=0)) == len(once)
     fresh = trainer._next_batch()[0].flatten(1)
     assert len(torch.cat([once, fresh]).unique(dim=0)) == len(once) + len(fresh)
