@@ -243,6 +243,31 @@ def test_training_helps(fitted):
     assert best < 0.8
 
 
+def test_kernels_are_kept(evoked, eeg_fwd, cov, brief):
+    """Made once for a leadfield, whatever the number of averages; anew for others."""
+    from mne_deepsif.estimator import _make_kernels
+
+    def made(nave=1):
+        data = evoked.copy()
+        data.nave = nave
+        before = _make_kernels.cache_info().misses
+        stc = brief.predict(data, eeg_fwd, cov)
+        return _make_kernels.cache_info().misses - before, stc.data
+
+    _make_kernels.cache_clear()
+    first, expected = made()
+    again, data = made()
+    assert (first, again) == (1, 0)
+    assert_array_equal(data, expected)
+    assert made(nave=7)[0] == 0
+    louder = cov.copy()
+    noise = np.array(cov["data"])
+    noise[(0,) if noise.ndim == 1 else (0, 0)] *= 4
+    louder["data"] = noise
+    brief.predict(evoked, eeg_fwd, louder)
+    assert _make_kernels.cache_info().misses == 2
+
+
 def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
     """It reads channels, as published; it goes through a file."""
     settings = params | dict(architecture="published", n_steps=5)

@@ -215,6 +215,16 @@ def test_compiled_training_asks_torch(library, sensors, monkeypatch):
     assert_same(weights(one), weights(two))
 
 
+@pytest.mark.nightly
+def test_compiled_training_is_the_same(library, sensors):
+    """With a C++ compiler: the same losses, but for rounding."""
+    one = make_trainer(library, sensors, n_steps=10, compiled=True)
+    two = make_trainer(library, sensors, n_steps=10)
+    for trainer in (one, two):
+        trainer.run()
+    assert_allclose(*([loss for _, loss in t.history] for t in (one, two)), rtol=1e-3)
+
+
 def test_patience(library, sensors):
     """It stops after so many validations without progress."""
     trainer = make_trainer(library, sensors, learning_rate=1e-30, patience=3)
