@@ -469,7 +469,11 @@ def train(out, steps):
 
 
 def pack(out):
-    """Write the trained network as the embedded weights."""
+    """Write the trained network as the embedded weights.
+
+    ``stages.json``, if there is one, says what the training started from: a list of
+    texts, the last one being this training.
+    """
     import hashlib
 
     import torch
@@ -495,8 +499,10 @@ def pack(out):
     estimator.ch_names_, estimator.history_ = None, record["history"]
     losses = [loss for _, loss in record["history"]]
     estimator.metrics_ = {"error on heads never trained on": min(losses)}
+    stages = out / "stages.json"
     estimator.recipe_ = {
         "script": "benchmarks/train_generic.py",
+        "stages": json.loads(stages.read_text()) if stages.exists() else [],
         "options": record["options"],
         "seconds": record["seconds"],
         "n_heads": N_HEADS - len(VALIDATION),
