@@ -37,6 +37,7 @@ from mne_deepsif.template import (
 )
 from mne_deepsif.training import Sensors, save_training_set
 
+ROOT = Path(__file__).resolve().parents[1]
 SEED = 20_261_121
 RECIPE = 2  # to be raised with every change of what a head is
 LIBRARY_SEED = 1
@@ -518,6 +519,25 @@ def pack(out):
         }
     }
     (weights._DATA / "weights.json").write_text(json.dumps(registry, indent=1) + "\n")
+    draw_curve(out)
+
+
+def draw_curve(out):
+    """Draw the learning curve into the documentation."""
+    import matplotlib.pyplot as plt
+
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    steps, losses = np.array([(line["step"], line["loss"]) for line in lines]).T
+    width = min(20, len(losses))  # of 50 updates
+    mean = np.convolve(losses, np.ones(width) / width, "valid")
+    history = json.loads((out / "history.json").read_text())["history"]
+    fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    ax.plot(steps[width - 1 :], mean, label="training heads (mean of 1000 updates)")
+    ax.plot(*zip(*history, strict=True), label="heads and systems never trained on")
+    ax.set(xlabel="updates", ylabel="share of the sources' power that is missed")
+    ax.legend()
+    fig.savefig(ROOT / "doc" / "figures" / "learning_curve.png", dpi=120)
+    plt.close(fig)
 
 
 if __name__ == "__main__":
