@@ -109,10 +109,11 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     data_white = whiten @ evoked.copy().pick(names, exclude=()).data
     shares = []
     for extent in extents:
-        part = _restrict(stc, extent)
-        if not part.data.any():
-            shares.append(0.0)
+        vertices = stc.vertices[extent.label.hemi == "rh"]
+        if not np.isin(vertices, extent.label.vertices).any():
+            shares.append(0.0)  # in_label would raise
             continue
+        part = stc.in_label(extent.label)
         fit = whiten @ mne.apply_forward(fwd, part, evoked.info, verbose="error").data
         keep = (stc.times >= extent.tmin) & (stc.times <= extent.tmax)
         fit, data = fit[:, keep], data_white[:, keep]
@@ -120,16 +121,3 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
         cosine = np.sum(fit * data) / size if size > 0 else 0.0
         shares.append(max(0.0, cosine) ** 2)
     return np.array(shares)
-
-
-def _restrict(stc, extent):
-    """Return the estimate with nothing outside of an extent."""
-    part = stc.copy()
-    inside = [
-        np.isin(vertices, extent.label.vertices)
-        if extent.label.hemi == hemi
-        else np.zeros(len(vertices), bool)
-        for hemi, vertices in zip(("lh", "rh"), stc.vertices)
-    ]
-    part.data = np.where(np.concatenate(inside)[:, np.newaxis], stc.data, 0.0)
-    return part
