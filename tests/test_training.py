@@ -216,6 +216,7 @@ def test_compiled_training_asks_torch(library, sensors, monkeypatch):
 
 
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch and Python
 def test_compiled_training_is_the_same(library, sensors):
     """With a C++ compiler: the same losses, but for rounding."""
     one = make_trainer(library, sensors, n_steps=10, compiled=True)
