@@ -14,11 +14,12 @@ over all times of the window. Results go to results/ablation.json, variant by va
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from provenance import provenance
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "ablation.json"
@@ -336,10 +337,8 @@ def main():
         )
         print(json.dumps(figures))
         return
-    import torch
-
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    results["machine"] = f"{platform.machine()}, torch {torch.__version__}, one thread"
+    results |= provenance()
     variants = results.setdefault("variants", {})
     for name in args.only or VARIANTS:
         out = subprocess.run(

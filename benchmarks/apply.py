@@ -11,8 +11,6 @@ read without loading it; its estimates are restricted to a label, as they must b
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,10 +20,10 @@ from pathlib import Path
 
 import mne
 import numpy as np
+from provenance import ROOT, as_lines, provenance
 
 import mne_deepsif
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "apply.txt"
 METHODS = ("DeepSIF", "sLORETA", "LCMV")
 PARTS = {
@@ -249,14 +247,7 @@ def main():
         if part == "file":
             return make_raw_file(fname, int(n_runs))
         return worker(part, method, int(n_runs), fname)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, cwd=ROOT
-    ).stdout.decode()
-    say(f"command: python benchmarks/apply.py {' '.join(sys.argv[1:])}")
-    say(
-        f"commit {commit.strip()}, {time.strftime('%Y-%m-%d')}, Python "
-        f"{platform.python_version()}, mne {mne.__version__}, {os.cpu_count()} cores"
-    )
+    say("\n".join(as_lines(provenance())))
     with tempfile.TemporaryDirectory() as folder:
         fname = Path(folder) / "long_raw.fif"
         if "raw" in args.parts:

@@ -10,7 +10,6 @@ Seeds, heads and positions here are used nowhere in ``benchmarks/train_generic.p
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,11 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
+from provenance import ROOT, as_lines, provenance
 from scipy.io import loadmat
 from scoring import (
     DATA,
     METHODS,
-    ROOT,
     RULES,
     Methods,
     biosemi_info,
@@ -382,13 +381,7 @@ def main():
     parser.add_argument("--parts", nargs="+", default=names, choices=names)
     args = parser.parse_args()
     mne.set_log_level("ERROR")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, cwd=ROOT
-    ).stdout.decode()
-    say(f"command: python benchmarks/first_results.py {' '.join(sys.argv[1:])}")
-    say(f"commit {commit.strip()}, {time.strftime('%Y-%m-%d')}, Python "
-        f"{platform.python_version()}, mne {mne.__version__}, torch {torch.__version__}"
-        f", {os.cpu_count()} cores")  # fmt: skip
+    say("\n".join(as_lines(provenance())))
     for part in args.parts:
         simulated(args.n) if part == "simulated" else globals()[part]()
     fname = RESULT

@@ -15,9 +15,6 @@ import ctypes
 import dataclasses
 import inspect
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from functools import lru_cache, partial
@@ -27,13 +24,13 @@ import mne
 import numpy as np
 import scipy.signal
 import torch
+from provenance import ROOT, as_lines, provenance
 from scipy import sparse
 from scipy.io import loadmat
 from scoring import (
     BATCH,
     DATA,
     METHODS,
-    ROOT,
     RULES,
     SECONDS,
     Methods,
@@ -798,7 +795,7 @@ def keep_memory():
             libc.mallopt(option, value)
 
 
-def run_part(name, args, commit):
+def run_part(name, args):
     """Run a part and return its record."""
     report = Report()
     report.say(f"\n== {name}")
@@ -812,18 +809,8 @@ def run_part(name, args, commit):
     stages = {stage: 1e3 * value / n_samples for stage, value in stages.items()}
     times = ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
     report.say(f"{seconds:.0f} s; processor ms per sample: {times or 'not measured'}")
-    versions = dict(
-        python=platform.python_version(),
-        mne=mne.__version__,
-        torch=torch.__version__,
-        mne_deepsif=mne_deepsif.__version__,
-    )
-    record = dict(
+    record = provenance() | dict(
         command=command_of(name, args),
-        commit=commit,
-        date=time.strftime("%Y-%m-%d"),
-        versions=versions,
-        n_cores=os.cpu_count(),
         seconds=seconds,
         ms_per_sample=stages,
         rows=report.rows,
@@ -855,9 +842,7 @@ def save(record, name, out):
     ]
     for record in records.values():
         title, *rest = record["lines"]
-        versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-        lines += [title, record["command"]]
-        lines += [f"commit {record['commit']}, {record['date']}, {versions}", *rest]
+        lines += [title, *as_lines(record), *rest]
     (out / "generic.txt").write_text("\n".join(lines) + "\n")
 
 
@@ -877,12 +862,9 @@ def main():
     mne.set_log_level("ERROR")
     keep_memory()
     args.out.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, cwd=ROOT
-    ).stdout.decode()
     args.estimator = load_estimator(args.weights)
     for name in args.parts:
-        save(run_part(name, args, commit.strip()), name, args.out)
+        save(run_part(name, args), name, args.out)
 
 
 if __name__ == "__main__":

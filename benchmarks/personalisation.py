@@ -19,6 +19,7 @@ import time
 import mne
 import torch
 from generic import N_HEADS, RESULTS, head_forward, keep_memory
+from provenance import provenance
 from scoring import biosemi_info
 
 from mne_deepsif.estimator import _sensors, _training_info
@@ -59,7 +60,7 @@ def main():
     sensors = _sensors(leadfield, start.encoder)
     library = make_library(start.parcels_, sfreq=start.sfreq_)
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    results["torch"], results["threads"] = torch.__version__, torch.get_num_threads()
+    results |= provenance() | dict(threads=torch.get_num_threads())
     for name in args.only:
         learning_rate, factor, trained = VARIANTS[name]
         network = copy.deepcopy(start.network_).float()

@@ -18,10 +18,6 @@ Needs ``../shared/data/reference`` beside the checkout.
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +25,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
+from provenance import ROOT, as_lines, provenance
 from scipy.io import loadmat
 
 import mne_deepsif
@@ -40,7 +37,6 @@ from mne_deepsif.parcels import _build_parcels
 from mne_deepsif.simulation import Simulator
 from mne_deepsif.training import Sensors, Trainer, TrainingOptions, resolve_device
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "reference"
 RESULT = ROOT / "benchmarks" / "results" / "published.txt"
 TRAIN_SEED, TEST_SEED = 1, 9000  # of the libraries
@@ -315,19 +311,6 @@ def summary(values, digits):
 
 
 # ---------------------------------------------------------------- the whole
-def heading():
-    """Print command, commit and versions."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, cwd=ROOT
-    ).stdout.decode()
-    say(f"command: python benchmarks/published.py {' '.join(sys.argv[1:])}")
-    say(
-        f"commit {commit.strip()}, {time.strftime('%Y-%m-%d')}, Python "
-        f"{platform.python_version()}, mne {mne.__version__}, torch "
-        f"{torch.__version__}, {os.cpu_count()} cores"
-    )
-
-
 def describe(kind, record):
     """Print how long a network was trained and how far it came."""
     last, n_steps = record["curve"][-1], record["options"]["n_steps"]
@@ -355,7 +338,7 @@ def main():
     device = resolve_device(args.device)
     out = args.out or mne_deepsif.data_path() / f"published-{args.minutes:g}"
     out.mkdir(parents=True, exist_ok=True)
-    heading()
+    say("\n".join(as_lines(provenance())))
     parcels, gain = read_parcels(), read_gain()
     kinds = [Published(gain, args), Compact(gain, args)]
     estimators, records = [], {}
@@ -371,7 +354,7 @@ def main():
     say(PAPERS)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text("\n".join(LINES) + "\n", encoding="utf-8")
-    text = json.dumps({"heading": LINES[:2]} | records, indent=1)
+    text = json.dumps(provenance() | records, indent=1)
     RESULT.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -6,12 +6,12 @@ methods, and the scores of a cell of a table.
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import thread_time
 
 import mne
 import numpy as np
 import torch
+from provenance import ROOT
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -23,7 +23,6 @@ from mne_deepsif.library import make_library
 from mne_deepsif.simulation import Simulator
 from mne_deepsif.weights import load_estimator
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 LIBRARY_SEED = 9000  # training has others
 METHODS = ("DeepSIF", "sLORETA", "dSPM")

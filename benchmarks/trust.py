@@ -10,10 +10,10 @@ waveforms and noise of ``fit`` and ``test`` share no seed, and no head.
 
 import argparse
 import json
-from pathlib import Path
 
 import mne
 import numpy as np
+from provenance import ROOT, as_lines, provenance
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
@@ -30,7 +30,6 @@ from mne_deepsif.template import (
 )
 from mne_deepsif.weights import load_estimator
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "mne_deepsif" / "data" / "trust.json"
 RESULT = ROOT / "benchmarks" / "results" / "trust.txt"
 FIGURE = ROOT / "doc" / "figures" / "reliability.png"
@@ -247,10 +246,10 @@ def measure(estimator, evoked, fwd, noise_cov, n_passes=0):
         rank=None,
         subjects_dir=None,
     )
-    info, data = mne.pick_info(evoked.info, plan.picks), evoked.data[plan.picks]
+    data = evoked.data[plan.picks]
     sources, _ = apply_array(evoked.data, plan)
     numbers, _, _ = features.measure_features(
-        plan.leadfield, data, sources, info["sfreq"], features.eye_gain(info)
+        plan.leadfield, data, sources, plan.info["sfreq"], plan.operator._eyes
     )
     passes = np.array(list(trust._passes(data, plan, n_passes, 0)))
     return numbers, passes, len(plan.leadfield.whitener)
@@ -299,6 +298,8 @@ def fit(n_samples):
     model = LogisticRegression(C=1.0, max_iter=5000).fit((X - mean) / scale, y)
     coef = model.coef_ / scale
     chance = LogisticRegression(C=1.0, max_iter=5000).fit(table, truth)
+    scores = 1 - model.predict_proba((X - mean) / scale)[:, 0]
+    explained = 1 - 10 ** (X[:, features.FEATURES.index("residual")] / 10)
     content = {
         "kinds": {
             "features": features.FEATURES,
@@ -312,16 +313,28 @@ def fit(n_samples):
             "coef": chance.coef_[0].round(5).tolist(),
             "intercept": round(float(chance.intercept_[0]), 5),
         },
+        "limits": choose_limits(scores, explained, y == 0),
         "made_by": f"benchmarks/trust.py fit --n {n_samples}",
     }
     MODEL.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {MODEL}")
 
 
+def choose_limits(scores, explained, good):
+    """Choose limits that flag 2 % of the good recordings by score, 1 % by fit.
+
+    The score's stays between one half and what 98 % of the artefacts exceed.
+    """
+    score = np.quantile(scores[good], 0.98)
+    score = max(0.5, min(score, np.quantile(scores[~good], 0.02)))
+    share = np.quantile(explained[good & (scores <= score)], 0.01)
+    return {"score": round(float(score), 3), "explained": round(float(share), 3)}
+
+
 def test(n_samples):
     """Write detection, false alarms and the reliability diagram."""
     numbers, table, truth = collect("test", n_samples)
-    lines = [f"benchmarks/trust.py test --n {n_samples}: heads and seeds not fitted on"]
+    lines = [*as_lines(provenance()), "\nheads and seeds not fitted on"]
     flagged = {}
     for kind, rows in numbers.items():
         chances = [trust.classify(found) for found in rows]

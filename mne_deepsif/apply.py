@@ -19,6 +19,7 @@ from .prepared import (
     make_stc,
     warn_constant,
 )
+from .trust import warn_if_unusual
 from .windows import chunks, window_starts
 
 _GROUP = 32  # windows estimated together
@@ -86,6 +87,11 @@ def apply_deepsif(
     -----
     The channels that data, forward and noise covariance share are used, without bad
     ones. EEG must have an average reference, applied or as a projector.
+
+    Data that do not look like brain activity (sensor noise, a blink, line noise, a
+    single bad electrode), or of which the estimate explains next to nothing, are
+    estimated with a warning; :func:`assess_deepsif` says more.
+    ``verbose="error"`` silences it.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
     plan = make_plan(
@@ -103,6 +109,7 @@ def apply_deepsif(
     log_explained(powers)
     warn_constant(powers, plan)
     check_units(evoked.data[plan.picks], plan.leadfield.ch_types)
+    warn_if_unusual(evoked.data, sources, plan)
     stc = make_stc(sources, plan, evoked.times[0])
     if not return_residual:
         return stc

@@ -44,8 +44,6 @@ def measure_features(leadfield, data, sources, sfreq, eyes=None):
     n_modes : int
         Number of modes of the leadfield in which the brain exceeds the noise.
     """
-    data = data - data.mean(1, keepdims=True)
-    sources = sources - sources.mean(1, keepdims=True)
     white, gain = leadfield.whiten(data), leadfield.gain_white
     if not np.square(white).sum() > 0:
         return dict(_SILENCE), 0, 0
@@ -128,8 +126,11 @@ def _left_out(channels, gain, ratio):
 
 def _line_share(white, sfreq):
     """Compute the share of the power within 3 Hz of the power line's frequency."""
+    white = white - white.mean(1, keepdims=True)
     spectrum = np.fft.rfft(white * np.hanning(white.shape[1] + 2)[1:-1])
     power = np.square(np.abs(spectrum)).sum(0)
+    if not power.sum() > 0:  # nothing changes
+        return 0.0
     frequency = np.fft.rfftfreq(white.shape[1], 1 / sfreq)
     shares = [power[np.abs(frequency - line) <= 3].sum() for line in _LINE]
     return max(shares) / power.sum()

@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import mne
 import numpy as np
@@ -11,6 +12,7 @@ from mne.utils import _check_option, _validate_type, logger, verbose, warn
 from scipy import sparse
 
 from .checks import check_fingerprint
+from .features import eye_gain
 from .leadfield import (
     Leadfield,
     check_average_reference,
@@ -51,6 +53,13 @@ class DeepSIFOperator:
             f"<DeepSIFOperator | {n_channels} channels, {n_parcels} parcels, "
             f"subject {subject!r}>"
         )
+
+    @cached_property
+    def _eyes(self):
+        """Fields of the eyes at the channels used, for the trust report."""
+        names = self.leadfield.ch_names
+        picks = mne.pick_channels(self.info["ch_names"], names, ordered=True)
+        return eye_gain(mne.pick_info(self.info, picks))
 
     def _for_nave(self, nave):
         """Return the whitened leadfield for the average of nave trials."""
@@ -169,11 +178,16 @@ class Plan:
     """All that does not depend on the data's values."""
 
     info: mne.Info  # of the data
-    leadfield: Leadfield
-    estimator: object
+    operator: DeepSIFOperator
+    leadfield: Leadfield  # the operator's, for the data's number of averages
     vertices: list  # to return, lh and rh
     vertex_area: sparse.csr_array  # (n_vertices, n_parcels), m²
     normals: np.ndarray | None  # (n_vertices, 3); None for a scalar estimate
+
+    @property
+    def estimator(self):
+        """The fitted estimator."""
+        return self.operator.estimator
 
     @property
     def picks(self):
@@ -199,8 +213,8 @@ def make_plan(
     leadfield = operator._for_nave(nave)
     plan = Plan(
         info=info,
+        operator=operator,
         leadfield=leadfield,
-        estimator=operator.estimator,
         vertices=leadfield.vertices,
         vertex_area=leadfield.vertex_area,
         normals=leadfield.normals if pick_ori == "vector" else None,

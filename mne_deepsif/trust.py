@@ -13,7 +13,7 @@ import numpy as np
 from mne.utils import _validate_type, logger, verbose, warn
 from scipy.special import expit, softmax
 
-from .features import FEATURES, channel_std, eye_gain, measure_features
+from .features import FEATURES, channel_std, measure_features
 from .metrics import otsu_threshold
 from .prepared import apply_array, make_plan, make_stc
 from .windows import explained
@@ -28,7 +28,6 @@ _REASONS = {
 }
 # The generic weights saw 19 channels and more, of which up to a tenth were dropped.
 _MIN_CHANNELS = 16
-_MIN_FIT = 0.2  # share of the power that an estimate should explain
 _KEPT = 0.8  # share of the channels in each pass
 
 
@@ -220,10 +219,9 @@ def warn_if_unusual(data, sources, plan):
 
 def _judge(data, sources, plan):
     """Return the first fields of a report."""
-    info = mne.pick_info(plan.info, plan.picks)
-    leadfield, sfreq = plan.leadfield, info["sfreq"]
+    leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
     features, worst, n_modes = measure_features(
-        leadfield, data[plan.picks], sources, sfreq, eye_gain(info)
+        leadfield, data[plan.picks], sources, sfreq, plan.operator._eyes
     )
     probabilities = classify(features)
     reasons = list_reasons(probabilities, features, leadfield.ch_names[worst])
@@ -250,12 +248,13 @@ def list_reasons(probabilities, features, channel):
     reasons : list of str
         One reason or none.
     """
+    limits = _model()["limits"]
     share = 1 - 10 ** (features["residual"] / 10)
-    if probabilities["good"] < 0.5:
+    if 1 - probabilities["good"] > limits["score"]:
         worst = max(KINDS[1:], key=probabilities.get)
         line = 10 ** (features["line"] / 10)
         return [_REASONS[worst].format(**features | dict(line=line, channel=channel))]
-    if share < _MIN_FIT:
+    if share < limits["explained"]:
         return [f"the estimate explains {share:.0%} of the data where they are largest"]
     return []
 

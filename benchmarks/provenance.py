@@ -1,0 +1,43 @@
+"""What a stored result must say of its making: command, commit, date, versions."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import mne_deepsif
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def provenance():
+    """Return command, commit, date, versions and number of cores, as a dict."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True, cwd=ROOT).stdout
+    return dict(
+        command=" ".join(
+            [f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+        ),
+        commit=commit.strip(),
+        date=time.strftime("%Y-%m-%d"),
+        versions=dict(
+            python=platform.python_version(),
+            mne=version("mne"),
+            torch=version("torch"),
+            mne_deepsif=mne_deepsif.__version__,
+        ),
+        n_cores=os.cpu_count(),
+    )
+
+
+def as_lines(record):
+    """Return what :func:`provenance` returned as two lines of text."""
+    versions = ", ".join(f"{name} {text}" for name, text in record["versions"].items())
+    where = f"commit {record['commit']}, {record['date']}, {versions}"
+    return [record["command"], f"{where}, {record['n_cores']} cores"]
