@@ -131,8 +131,8 @@ def folded_normals(src, rng, largest=0.004, n_waves=40):
     cortex the normals differ more, so that more of the field cancels. Waves of 1 to 2
     cm move the vertices by 0 to 4 mm (rms); their normals are taken, not their places.
     At 3 mm the normals of a parcel average to a length of .74 (median; template .84,
-    MNE's sample subject .71) and turn by 12 degrees (10 % by more than 28; the subject's
-    by 14 and 29).
+    MNE's sample subject .71) and turn by 12 degrees (a tenth by more than 28; those of
+    the subject by 14 and 29).
     """
     amplitude = rng.uniform(0, largest)
     direction = rng.normal(size=(n_waves, 3))
