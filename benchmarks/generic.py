@@ -448,6 +448,54 @@ def sample_info(kind):
     return info
 
 
+def folds(args, report):
+    """102 magnetometers on cortices with other folds, over the template's normals.
+
+    The template's places with the normals of MNE's sample subject (both cortices have
+    the same vertices), that subject's places with the template's normals, and the
+    template with the random folds of the forward bank. Same sensors, sources, noise.
+    """
+    report.say(HEADER)
+    if not (DATA / "sample").is_dir():
+        report.say("no real head: ../shared/data/sample is not there")
+        return
+    from train_generic import folded_normals
+
+    info = sample_info("mag")
+    places = dict(
+        template=(mne_deepsif.make_template_forward(info), None),
+        subject=(sample_forward(info), DATA / "sample"),
+    )
+    normals = {who: [s["nn"] for s in fwd["src"]] for who, (fwd, _) in places.items()}
+    template = places["template"][0]["src"]
+    for mm in (2, 3, 4):
+        rng = np.random.default_rng(mm)
+        normals[f"folds of {mm} mm"] = folded_normals(template, rng, 1e-3 * mm)
+    cells = [("template", who) for who in normals]
+    cells += [("subject", "template"), ("subject", "subject")]
+    base, n_samples = None, max(1, args.n // 3)
+    for where, who in cells:
+        fwd, subjects_dir = places[where]
+        fwd = with_normals(fwd, normals[who])
+        methods = Methods(info, fwd, args.estimator, subjects_dir)
+        cell = score_cell(methods, test_library(), NUMBERS, (5, 20), n_samples, 360,
+                          n_jobs=args.jobs)  # fmt: skip
+        base = base or cell
+        name = f"{where}, normals {who}"
+        report.add_scores(name, n_samples, cell)
+        add_ratio(report, f"LE over template, {name}", cell, base)
+
+
+def with_normals(fwd, normals):
+    """Return a fixed-orientation forward along other normals."""
+    fwd = fwd.copy()
+    for s, nn in zip(fwd["src"], normals, strict=True):
+        s["nn"] = nn
+    return mne.convert_forward_solution(
+        fwd, surf_ori=True, force_fixed=True, use_cps=False
+    )
+
+
 # ---------------------------------------------------------------- 4: electrodes
 TEN_TWENTY = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split())
 MONTAGES = {
@@ -521,45 +569,54 @@ def plot_electrodes(rows, out):
 
 # ---------------------------------------------------------------- 5: personalised
 def personalised(args, report):
-    """fit() from the generic weights on a held-out head, beside the generic weights.
+    """fit() from the generic weights on heads of their own, beside the generic weights.
 
-    64 electrodes, a head shape that neither training nor the part 'heads' has; 1 to 3
-    sources, 5 to 20 dB, from the held-out library: no fit has seen its patches,
-    waveforms and background.
+    64 electrodes on a head shape that neither training nor the part 'heads' has, and
+    102 magnetometers on the real subject; 1 to 3 sources, 5 to 20 dB, from the held-out
+    library: no fit has seen its patches, waveforms and background.
     """
-    info = biosemi_info()
-    fwd = head_forward(info, N_HEADS)  # a head that the part "heads" has not
-    n_steps = count_steps(args.estimator, fwd, info, 60 * args.minutes)
-    began = time.perf_counter()
-    fitted = fit(args.estimator, n_steps, fwd, info)
-    minutes = (time.perf_counter() - began) / 60
-    losses = [loss for _, loss in fitted.history_]
-    n_threads = torch.get_num_threads()
-    report.say(f"{n_steps} updates in {minutes:.1f} minutes, {n_threads} threads;")
-    report.say(f"its own validation loss {losses[0]:.4f} -> {min(losses):.4f}")
     report.say(HEADER)
-    cells = []
-    for name, estimator in (("generic", args.estimator), ("personalised", fitted)):
-        methods = Methods(info, fwd, estimator)
-        cells.append(score_cell(methods, test_library(), NUMBERS, (5, 20), args.n, 500,
-                                n_jobs=args.jobs))  # fmt: skip
-        report.add_scores(name, args.n, cells[-1])
-    add_ratio(report, "LE personalised over generic", cells[1], cells[0], "<= 0.8")
-    report.values["updates"] = dict(value=n_steps, minutes=minutes)
+    info = biosemi_info()
+    # a head that the part "heads" has not
+    cases = [("64 electrodes", info, head_forward(info, N_HEADS), None)]
+    if (DATA / "sample").is_dir():
+        info = sample_info("mag")
+        cases.append(("102 mag, real", info, sample_forward(info), DATA / "sample"))
+    for name, info, fwd, subjects_dir in cases:
+        where = (fwd, info, None, subjects_dir)
+        n_steps = count_steps(args.estimator, where, 60 * args.minutes)
+        began = time.perf_counter()
+        fitted = fit(args.estimator, n_steps, where)
+        minutes = (time.perf_counter() - began) / 60
+        losses = [loss for _, loss in fitted.history_]
+        cells = []
+        for what, estimator in (("generic", args.estimator), ("personalised", fitted)):
+            methods = Methods(info, fwd, estimator, subjects_dir)
+            cells.append(score_cell(methods, test_library(), NUMBERS, (5, 20), args.n,
+                                    500, n_jobs=args.jobs))  # fmt: skip
+            report.add_scores(f"{name}: {what}", args.n, cells[-1])
+        report.say(
+            f"{n_steps} updates in {minutes:.1f} minutes, {torch.get_num_threads()} "
+            f"threads; its own validation loss {losses[0]:.4f} -> {min(losses):.4f}"
+        )
+        title = f"LE personalised over generic, {name}"
+        add_ratio(report, title, cells[1], cells[0], "<= 0.8")
+        report.values[f"updates, {name}"] = dict(value=n_steps, minutes=minutes)
 
 
-def fit(start, n_steps, fwd, info):
+def fit(start, n_steps, where):
     """Return the personalised estimator."""
+    fwd, info, noise_cov, subjects_dir = where
     estimator = mne_deepsif.DeepSIFEstimator(start, n_steps=n_steps, random_state=0)
-    return estimator.fit(fwd, info)
+    return estimator.fit(fwd, info, noise_cov, subjects_dir=subjects_dir)
 
 
-def count_steps(start, fwd, info, seconds):
+def count_steps(start, where, seconds):
     """Return the number of updates that fit in the time, by two short fits."""
     times, lengths = [], (5, 25)
     for n_steps in (5, *lengths):  # the first one may build the library
         began = time.perf_counter()
-        fit(start, n_steps, fwd, info)
+        fit(start, n_steps, where)
         times.append(time.perf_counter() - began)
     rate = (lengths[1] - lengths[0]) / max(1e-3, times[2] - times[1])
     fixed = times[1] - lengths[0] / rate
@@ -780,7 +837,16 @@ def robustness(args, report):
 
 
 # ---------------------------------------------------------------- running
-FUNCTIONS = (authors, meg, heads, electrodes, personalised, silence, robustness)
+FUNCTIONS = (
+    authors,
+    meg,
+    heads,
+    folds,
+    electrodes,
+    personalised,
+    silence,
+    robustness,
+)
 PARTS = {function.__name__: function for function in FUNCTIONS}
 
 

@@ -42,6 +42,7 @@ SEED = 20_261_121
 RECIPE = 3  # to be raised with every change of what a head is
 LIBRARY_SEED = 1
 N_HEADS = 18  # 0 is the template itself; the last two are for validation only
+N_FOLDS = {"eeg": 2, "meg": 3}  # cortices of each set of sensors of a head
 VALIDATION = {
     16: "eeg-19 eeg-64 eeg-128 hydrocel-64 mag neuromag ctf275 joint-ctf275",
     17: "eeg-32 eeg-75 eeg-256 hydrocel-128 grad ctf151 joint-neuromag joint-mag",
@@ -124,17 +125,17 @@ def displaced_parcels(parcels, rng, largest=0.009, n_waves=12):
     return replace(parcels, mapping=mapping)
 
 
-def folded_normals(src, rng, largest=0.004, n_waves=40):
+def folded_normals(src, rng, amplitude, n_waves=40):
     """Return the normals of a cortex with more folds than the template's.
 
     The template is an average of many, and smooth: within a parcel of an individual
     cortex the normals differ more, so that more of the field cancels. Waves of 1 to 2
-    cm move the vertices by 0 to 4 mm (rms); their normals are taken, not their places.
+    cm move the vertices by ``amplitude`` (m, rms); their normals are taken, not their
+    places.
     At 3 mm the normals of a parcel average to a length of .74 (median; template .84,
     MNE's sample subject .71) and turn by 12 degrees (a tenth by more than 28; those of
     the subject by 14 and 29).
     """
-    amplitude = rng.uniform(0, largest)
     direction = rng.normal(size=(n_waves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     length = np.exp(rng.uniform(np.log(0.01), np.log(0.02), (n_waves, 1)))
@@ -359,10 +360,16 @@ def head_sensors(index, parcels):
         name = JOINED.get(name, name)
         if name not in folds:
             folds[name] = parcels, [s["nn"] for s in src]
-            if index:
+            if index or "~" in name:
                 moved = displaced_parcels(parcels, rng)
-                folds[name] = moved, folded_normals(src, rng)
+                amplitude = rng.uniform(0.0015, 0.0045) if rng.random() < 0.75 else 0.0
+                folds[name] = moved, folded_normals(src, rng, amplitude)
         return folds[name]
+
+    def add(info, fwd, name, names, kind):
+        for number in range(1 if index in VALIDATION else N_FOLDS[kind]):
+            full = f"{name}~{number}" if number else name
+            sensors[full] = sensors_of(info, fwd, names, folded(full), rng)
 
     def add_eeg(info, subsets):
         trans = make_template_trans(info, **shape)
@@ -370,7 +377,7 @@ def head_sensors(index, parcels):
             trans["trans"] = misplaced(trans["trans"], rng)
         fwd = mne.make_forward_solution(info, trans, src, bem, mindist=0.0)
         for name, names in subsets.items():
-            sensors[name] = sensors_of(info, fwd, names, folded(name), rng)
+            add(info, fwd, name, names, "eeg")
 
     jitter = 0.003 if index else 0.0
     info = eeg_info(rng, jitter)
@@ -392,8 +399,7 @@ def head_sensors(index, parcels):
         kinds = {"mag": "mag", "grad": "grad"} if system == "neuromag" else {}
         for name, kind in {**kinds, system: True}.items():
             names = [info.ch_names[pick] for pick in mne.pick_types(info, meg=kind)]
-            name += suffix
-            sensors[name] = sensors_of(info, fwd, names, folded(name), rng)
+            add(info, fwd, name + suffix, names, "meg")
 
     add_meg("neuromag")
     add_meg("neuromag", "-2")  # at another position

@@ -8,6 +8,7 @@ from functools import lru_cache
 import mne
 import numpy as np
 from mne.utils import _check_option, _validate_type, logger, use_log_level, verbose
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -389,17 +390,19 @@ class DeepSIFEstimator(BaseEstimator):
             network = copy.deepcopy(network).to(device)
         unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
         gain = np.asarray(gain / unit, np.float32)
-        kernels = None
+        kernels = correlation = None
         if self.encoder == "backprojection":
             make = _make_kernels if device == "cpu" else _make_kernels.__wrapped__
             kernels = make(gain.tobytes(), gain.shape).to(device)
+            pairs = np.array(self.parcels_.adjacency.nonzero(), np.int32)
+            correlation = _make_correlation(pairs.tobytes(), gain.shape[1]).to(device)
         gain = torch.as_tensor(gain, device=device)
         scale = np.abs(windows).max((1, 2), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
         data = torch.as_tensor(windows / scale, device=device)
         with torch.inference_mode():
             sources = [
-                _estimate_batch(network, batch, gain, kernels)
+                _estimate_batch(network, batch, gain, kernels, correlation)
                 for batch in data.split(_BATCH)
             ]
         return torch.cat(sources).cpu().numpy() * (scale / unit)
@@ -470,9 +473,22 @@ def _make_kernels(gain, shape):
     return backprojection_kernels(torch.as_tensor(gain)).float()
 
 
-def _estimate_batch(network, data, gain, kernels):
+@lru_cache(maxsize=4)  # 4 MB each
+def _make_correlation(pairs, n_parcels):
+    """Make the prior correlation of parcels, from pairs of neighbours as bytes."""
+    from .reweighting import neighbour_correlation
+
+    pairs = np.frombuffer(pairs, np.int32).reshape(2, -1)
+    shape = n_parcels, n_parcels
+    return neighbour_correlation(
+        sparse.coo_array((np.ones(len(pairs[0])), tuple(pairs)), shape=shape)
+    )
+
+
+def _estimate_batch(network, data, gain, kernels, correlation):
     """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
     from .network import encode, principal_components
+    from .reweighting import reweight
 
     if kernels is None:
         data = (data - data.mean(-1, keepdim=True)).float()
@@ -480,7 +496,8 @@ def _estimate_batch(network, data, gain, kernels):
         return _least_squares_scale(data, estimate, gain) * estimate
     patterns, courses = principal_components(data, network.sizes["n_components"])
     patterns, courses = patterns.float(), courses.float()
-    estimate = network(encode(patterns, kernels)).mT
+    answer = network(encode(patterns, kernels)).mT
+    estimate = reweight(answer, patterns, gain, correlation)
     return (_least_squares_scale(patterns, estimate, gain) * estimate) @ courses
 
 

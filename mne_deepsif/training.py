@@ -90,7 +90,23 @@ class TrainingOptions:
     precision: str = "auto"
     seed: int = 0
 
+    def __post_init__(self):
+        """Refuse counts below 1."""
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                found = getattr(self, name)
+                raise ValueError(f"{name} must be 1 or more, got {found}.")
 
+
+_COUNTS = (
+    "n_steps",
+    "batch_size",
+    "n_sensors",
+    "n_uses",
+    "n_times",
+    "n_validation",
+    "validate_every",
+)
 N_SOURCES = {0: 0.05, 1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10}
 # dB. Wider than in the papers (10 to 20 and 5 to 20): averages of few trials are worse,
 # whitened noise has as many dimensions as there are channels, and the papers' 20 dB at

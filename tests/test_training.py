@@ -491,3 +491,9 @@ def test_command_line_help(capsys):
     assert error.value.code == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("input", "output", "--steps", "--device"))
+
+
+@pytest.mark.parametrize("name", ("n_steps", "batch_size", "n_uses", "validate_every"))
+def test_counts(name):
+    with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
+        TrainingOptions(**{name: 0})
