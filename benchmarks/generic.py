@@ -451,9 +451,10 @@ def sample_info(kind):
 def folds(args, report):
     """102 magnetometers on cortices with other folds, over the template's normals.
 
-    The template's places with the normals of MNE's sample subject (both cortices have
-    the same vertices), that subject's places with the template's normals, and the
-    template with the random folds of the forward bank. Same sensors, sources, noise.
+    Places and normals of the template, or of MNE's sample subject (both cortices have
+    the same vertices), or the template's normals with the random folds of the forward
+    bank: "template / subject" has the template's places and the subject's normals. Same
+    sensors, sources and noise.
     """
     report.say(HEADER)
     if not (DATA / "sample").is_dir():
@@ -470,7 +471,7 @@ def folds(args, report):
     template = places["template"][0]["src"]
     for mm in (2, 3, 4):
         rng = np.random.default_rng(mm)
-        normals[f"folds of {mm} mm"] = folded_normals(template, rng, 1e-3 * mm)
+        normals[f"folds {mm} mm"] = folded_normals(template, rng, 1e-3 * mm)
     cells = [("template", who) for who in normals]
     cells += [("subject", "template"), ("subject", "subject")]
     base, n_samples = None, max(1, args.n // 3)
@@ -481,7 +482,7 @@ def folds(args, report):
         cell = score_cell(methods, test_library(), NUMBERS, (5, 20), n_samples, 360,
                           n_jobs=args.jobs)  # fmt: skip
         base = base or cell
-        name = f"{where}, normals {who}"
+        name = f"{where} / {who}"
         report.add_scores(name, n_samples, cell)
         add_ratio(report, f"LE over template, {name}", cell, base)
 

@@ -1,4 +1,4 @@
-"""Tables of doc/simulation.rst, made from the benchmarks' results at each build."""
+"""Tables of the documentation, made from the benchmarks' results at each build."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -20,6 +20,7 @@ def write_tables(folder):
         "engines": engines(engine),
         "use": use(engine),
         "library": libraries(library),
+        "reweighting": reweightings(_read("reweighting")),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -33,6 +34,25 @@ def _read(name):
 
 def _row(cells):
     return ", ".join(f'"{cell}"' for cell in cells)
+
+
+def reweightings(results):
+    """Scores of the network's answer and of what is made of it, on validation heads."""
+    kinds = ("EEG", "MEG", "MEG+EEG")
+    names = ("LE (mm)", "p / r", "Dice")
+    columns = [f"{kind}: {name}" for kind in kinds for name in names]
+    yield "conditions", "estimate", *columns
+    for condition, variants in results["conditions"].items():
+        for variant, cells in variants.items():
+            row = []
+            for kind in kinds:
+                cell = cells[kind]
+                errors = [1e3 * cell[f"le, {rule}"] for rule in ("authors", "peak")]
+                shares = [cell[f"{name}, authors"] for name in ("precision", "recall")]
+                row += ["{:.2f} / {:.2f}".format(*errors)]
+                row += ["{:.2f} / {:.2f}".format(*shares)]
+                row += [f"{cell['Dice, best threshold']:.3f}"]
+            yield condition, variant, *row
 
 
 def trajectories(results):

@@ -172,7 +172,10 @@ def test_parcels_of_another_subject(tiny_estimator, fname):
 
 
 def test_file_of_format_1(fname):
-    """What was stored in November 2026 is read and estimates the same."""
+    """What was stored in November 2026 is read, and the network answers the same.
+
+    What is made of the answer has changed since, and may again: see the decisions.
+    """
     assert STORED.stat().st_size < 100_000
     expected = np.load(EXPECTED)
     estimator = read_deepsif(STORED)
