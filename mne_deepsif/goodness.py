@@ -82,7 +82,7 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     -----
     Of simulated data with one source, 10 to 15 dB over ongoing activity and 5 to 20 dB
     over noise, the best extent explains more than one half in nearly all samples; of
-    the same data without the source, it does in none of a thousand (``silence`` in
+    the same data without the source, it does in about one of 200 (``silence`` in
     :doc:`/results`). Of several equal sources each explains its part only.
     """
     check_extents(extents)

@@ -93,8 +93,7 @@ class TrainingOptions:
     def __post_init__(self):
         """Refuse counts below 1."""
         for name in _COUNTS:
-            if getattr(self, name) < 1:
-                found = getattr(self, name)
+            if (found := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {found}.")
 
 

@@ -3,13 +3,21 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import warnings
+
 import mne
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator
 
-from mne_deepsif import assess_deepsif, make_leadfield, simulate_evoked, trust
+from mne_deepsif import (
+    apply_deepsif,
+    assess_deepsif,
+    make_leadfield,
+    simulate_evoked,
+    trust,
+)
 from mne_deepsif.features import eye_gain, measure_features
 from mne_deepsif.prepared import make_plan
 
@@ -268,6 +276,16 @@ def test_warning(eeg_fwd, recordings, estimator):
         plan.leadfield.whiten(evoked.data), plan.leadfield.gain_white, 250.0
     )
     trust.warn_if_unusual(evoked.data, sources, plan)
+
+
+def test_apply_warns(eeg_fwd, recordings, estimator):
+    """apply_deepsif says so of noise, and nothing of a good recording."""
+    evoked, noise, truth = recordings
+    with pytest.warns(RuntimeWarning, match="may be wrong: the data look like sensor"):
+        apply_deepsif(noise, eeg_fwd, truth.noise_cov, estimator=estimator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apply_deepsif(evoked, eeg_fwd, truth.noise_cov, estimator=estimator)
 
 
 def test_unlike_training(eeg_fwd, recordings, estimator):
