@@ -460,7 +460,7 @@ def folds(args, report):
     if not (DATA / "sample").is_dir():
         report.say("no real head: ../shared/data/sample is not there")
         return
-    from train_generic import folded_normals
+    from train_generic import folded_normals, with_normals
 
     info = sample_info("mag")
     places = dict(
@@ -485,16 +485,6 @@ def folds(args, report):
         name = f"{where} / {who}"
         report.add_scores(name, n_samples, cell)
         add_ratio(report, f"LE over template, {name}", cell, base)
-
-
-def with_normals(fwd, normals):
-    """Return a fixed-orientation forward along other normals."""
-    fwd = fwd.copy()
-    for s, nn in zip(fwd["src"], normals, strict=True):
-        s["nn"] = nn
-    return mne.convert_forward_solution(
-        fwd, surf_ori=True, force_fixed=True, use_cps=False
-    )
 
 
 # ---------------------------------------------------------------- 4: electrodes

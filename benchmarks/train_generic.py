@@ -151,6 +151,16 @@ def folded_normals(src, rng, amplitude, n_waves=40):
     return normals
 
 
+def with_normals(fwd, normals):
+    """Return a fixed-orientation forward along other normals."""
+    fwd = fwd.copy()
+    for s, nn in zip(fwd["src"], normals, strict=True):
+        s["nn"] = nn
+    return mne.convert_forward_solution(
+        fwd, surf_ori=True, force_fixed=True, use_cps=False
+    )
+
+
 def misplaced(trans, rng):
     """Return a head to MRI transform with the error of a cap put on by landmarks.
 
@@ -328,11 +338,7 @@ def sensors_of(info, fwd, names, folds, rng):
     cov = mne.Covariance(np.diag(variance), cov.ch_names, [], cov["projs"], 0)
     fwd = mne.pick_channels_forward(fwd, picked.ch_names, ordered=True)
     rotation = fwd["mri_head_t"]["trans"][:3, :3]
-    for s, nn in zip(fwd["src"], normals, strict=True):
-        s["nn"] = nn @ rotation.T
-    fwd = mne.convert_forward_solution(
-        fwd, surf_ori=True, force_fixed=True, use_cps=False
-    )
+    fwd = with_normals(fwd, [nn @ rotation.T for nn in normals])
     leadfield = make_leadfield(picked, fwd, cov, parcels=parcels)
     std = np.sqrt(variance)
     return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)

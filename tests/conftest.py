@@ -60,12 +60,17 @@ def _add_reference(info):
 
 
 @pytest.fixture(scope="session")
-def eeg_fwd(eeg_info):
+def template_src():
+    """Source space of the template, ico4 (MRI coordinates)."""
+    return _decimate(make_template_source_space())
+
+
+@pytest.fixture(scope="session")
+def eeg_fwd(eeg_info, template_src):
     """Free-orientation forward of the template: ico4, in a sphere that holds it."""
     sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.125, eeg_info)
-    src = _decimate(make_template_source_space())
     trans = make_template_trans(eeg_info)
-    return mne.make_forward_solution(eeg_info, trans, src, sphere, mindist=0.0)
+    return mne.make_forward_solution(eeg_info, trans, template_src, sphere, mindist=0.0)
 
 
 def _decimate(src, n_vertices=2562):

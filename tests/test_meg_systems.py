@@ -10,12 +10,7 @@ from mne.io.constants import FIFF
 from mne.minimum_norm import apply_inverse, make_inverse_operator
 from numpy.testing import assert_allclose
 
-from mne_deepsif import (
-    apply_deepsif,
-    apply_deepsif_epochs,
-    apply_deepsif_raw,
-    make_template_source_space,
-)
+from mne_deepsif import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
 from mne_deepsif.template import make_template_trans
 
 N_REFERENCES = 6
@@ -78,19 +73,15 @@ def ctf_info():
 
 
 @pytest.fixture(scope="module")
-def ctf():
+def ctf(template_src):
     """Raw without and with compensation, both forwards, centre of the source."""
     info = ctf_info()
-    src = make_template_source_space()
-    for s in src:  # ico4
-        s["inuse"][2562:] = 0
-        s.update(nuse=2562, vertno=np.arange(2562))
     sphere = mne.make_sphere_model((0.0, 0.0, 0.04), None, info)
     trans = make_template_trans(info)
 
     def forward(raw):
         return mne.make_forward_solution(
-            raw.info, trans, src, sphere, eeg=False, mindist=0.0
+            raw.info, trans, template_src, sphere, eeg=False, mindist=0.0
         )
 
     names, weights = info["ch_names"], info["comps"][0]["data"]["data"]
