@@ -370,16 +370,15 @@ class DeepSIFEstimator(BaseEstimator):
         length = window_length(self.n_times_, self.sfreq_, sfreq)
         padded = pad(data, length)
         windows = cut(padded, length, self.n_times_)
-        sources = self._estimate_windows(windows.reshape(-1, *windows.shape[-2:]), gain)
-        if mixing is not None:
-            sources = mixing @ sources
+        batch = windows.reshape(-1, *windows.shape[-2:])
+        sources = self._estimate_windows(batch, gain, mixing)
         sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
         sources = overlap_add(sources, length, padded.shape[-1])
         first = (padded.shape[-1] - n_times) // 2
         return sources[..., first : first + n_times]
 
-    def _estimate_windows(self, windows, gain):
-        """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
+    def _estimate_windows(self, windows, gain, mixing=None):
+        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
         import torch
 
         from .training import resolve_device
@@ -395,14 +394,17 @@ class DeepSIFEstimator(BaseEstimator):
             make = _make_kernels if device == "cpu" else _make_kernels.__wrapped__
             kernels = make(gain.tobytes(), gain.shape).to(device)
             pairs = np.array(self.parcels_.adjacency.nonzero(), np.int32)
-            correlation = _make_correlation(pairs.tobytes(), gain.shape[1]).to(device)
+            correlation = _make_correlation(pairs.tobytes(), gain.shape[1])
+            correlation = [block.to(device) for block in correlation]
         gain = torch.as_tensor(gain, device=device)
+        if mixing is not None:
+            mixing = torch.as_tensor(mixing, device=device)
         scale = np.abs(windows).max((1, 2), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
         data = torch.as_tensor(windows / scale, device=device)
         with torch.inference_mode():
             sources = [
-                _estimate_batch(network, batch, gain, kernels, correlation)
+                _estimate_batch(network, batch, gain, kernels, correlation, mixing)
                 for batch in data.split(_BATCH)
             ]
         return torch.cat(sources).cpu().numpy() * (scale / unit)
@@ -485,20 +487,24 @@ def _make_correlation(pairs, n_parcels):
     )
 
 
-def _estimate_batch(network, data, gain, kernels, correlation):
-    """Map (n_windows, n_channels, n_times) to (n_windows, n_parcels, n_times)."""
+def _estimate_batch(network, data, gain, kernels, correlation, mixing=None):
+    """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
     from .network import encode, principal_components
     from .reweighting import reweight
 
     if kernels is None:
         data = (data - data.mean(-1, keepdim=True)).float()
         estimate = network(encode(data)).mT
-        return _least_squares_scale(data, estimate, gain) * estimate
+        estimate = _least_squares_scale(data, estimate, gain) * estimate
+        return estimate if mixing is None else mixing @ estimate.double()
     patterns, courses = principal_components(data, network.sizes["n_components"])
     patterns, courses = patterns.float(), courses.float()
     answer = network(encode(patterns, kernels)).mT
     estimate = reweight(answer, patterns, gain, correlation)
-    return (_least_squares_scale(patterns, estimate, gain) * estimate) @ courses
+    estimate = _least_squares_scale(patterns, estimate, gain) * estimate
+    if mixing is None:
+        return estimate @ courses
+    return (mixing @ estimate.double()) @ courses.double()
 
 
 def _least_squares_scale(data, estimate, gain):

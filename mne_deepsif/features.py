@@ -49,7 +49,7 @@ def measure_features(leadfield, data, sources, sfreq, eyes=None):
         return dict(_SILENCE), 0, 0
     event = _find_event(white, sfreq)
     chosen = white[:, event]
-    share = _power(chosen - gain @ sources[:, event]) / _power(chosen)
+    share = _power(chosen - (gain @ sources)[:, event]) / _power(chosen)
     ratio, n_modes = _fit_modes(chosen, gain)
     std = channel_std(leadfield)
     channels = leadfield.projector @ data[:, event] / std

@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -22,12 +24,21 @@ def neighbour_correlation(adjacency):
 
     Returns
     -------
-    correlation : tensor of shape (n_parcels, n_parcels)
+    correlation : list of tensor of shape (n_block, n_block)
         1 on the diagonal; about .8, .4 and .15 for parcels that are 1, 2 and 3 borders
-        apart, 0 from 7 on.
+        apart, 0 from 7 on. Blocks along the diagonal, cut where no border is: the
+        hemispheres.
     """
-    n_parcels = adjacency.shape[0]
-    step = np.eye(n_parcels) + _NEIGHBOUR * (adjacency.toarray() > 0)
+    borders = adjacency.toarray() > 0
+    n_parcels = len(borders)
+    reach = np.where(borders, np.arange(n_parcels), 0).max(1, initial=0)
+    reach = np.maximum.accumulate(np.maximum(reach, np.arange(n_parcels)))
+    bounds = [0, *(np.flatnonzero(reach == np.arange(n_parcels)) + 1)]
+    return [_correlation(borders[a:b, a:b]) for a, b in pairwise(bounds)]
+
+
+def _correlation(borders):
+    step = np.eye(len(borders)) + _NEIGHBOUR * borders
     spread = np.linalg.matrix_power(step, _N_STEPS)
     covariance = spread @ spread.T
     std = np.sqrt(np.diag(covariance))
@@ -50,7 +61,7 @@ def reweight(answer, data, gain, correlation):
         Whitened data.
     gain : tensor of shape (n_channels, n_parcels)
         Whitened leadfield.
-    correlation : tensor of shape (n_parcels, n_parcels)
+    correlation : list of tensor of shape (n_block, n_block)
         What :func:`neighbour_correlation` returned.
 
     Returns
@@ -64,10 +75,13 @@ def reweight(answer, data, gain, correlation):
     variance = (power / torch.where(silent, 1.0, mean)) ** _EXPONENT
     variance = variance / variance.mean(1, keepdim=True).clamp_min(1e-30) + _FLOOR
     std = variance.sqrt().unsqueeze(-1)
-    scaled = gain * std.mT
-    mixed = scaled @ correlation
-    weights = _most_likely_weights(mixed @ scaled.mT, data)
-    estimate = std * (mixed.mT @ weights)
+    sizes = [len(block) for block in correlation]
+    parts = zip(gain.split(sizes, 1), std.split(sizes, 1), strict=True)
+    scaled = [part * part_std.mT for part, part_std in parts]
+    mixed = [part @ block for part, block in zip(scaled, correlation, strict=True)]
+    covariance = sum(a @ b.mT for a, b in zip(mixed, scaled, strict=True))
+    weights = _most_likely_weights(covariance, data)
+    estimate = std * torch.cat([part.mT @ weights for part in mixed], 1)
     return torch.where(silent.unsqueeze(-1), 0.0, estimate)
 
 

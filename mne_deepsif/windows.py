@@ -5,6 +5,7 @@ and back on its own, so that what lies further away does not matter and a record
 can be cut into chunks without seams.
 """
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,10 +24,15 @@ def resample(data, n_times):
     rates. The padding of :func:`mne.filter.resample` is not: it shifts its output by up
     to half a sample.
     """
-    if data.shape[-1] == n_times:
-        return data
-    period = np.concatenate([data, data[..., ::-1]], axis=-1)
-    return scipy.signal.resample(period, 2 * n_times, axis=-1)[..., :n_times]
+    n_given = data.shape[-1]
+    return data if n_given == n_times else data @ _resampler(n_given, n_times)
+
+
+@lru_cache(maxsize=8)
+def _resampler(n_given, n_times):
+    """Make the matrix (n_given, n_times) of :func:`resample`, which is linear."""
+    period = np.concatenate([np.eye(n_given), np.eye(n_given)[:, ::-1]], axis=1)
+    return scipy.signal.resample(period, 2 * n_times, axis=1)[:, :n_times]
 
 
 def pad(data, n_times):
@@ -46,11 +52,9 @@ def window_starts(n_total, n_times):
 
 def cut(data, n_times, n_resampled):
     """Cut (..., n_rows, n_total) into windows (..., n_windows, n_rows, n_resampled)."""
-    windows = [
-        resample(data[..., start : start + n_times], n_resampled)
-        for start in window_starts(data.shape[-1], n_times)
-    ]
-    return np.stack(windows, axis=-3)
+    starts = window_starts(data.shape[-1], n_times)
+    windows = [data[..., start : start + n_times] for start in starts]
+    return resample(np.stack(windows, axis=-3), n_resampled)
 
 
 def overlap_add(windows, n_times, n_total):

@@ -53,10 +53,10 @@ class Windowed(DeepSIFEstimator):
         self.n_calls = 0
         return self
 
-    def _estimate_windows(self, windows, gain):
+    def _estimate_windows(self, windows, gain, mixing=None):
         self.n_calls += 1
         windows = windows - windows.mean(-1, keepdims=True)
-        sources = MinimumNorm()._estimate(windows, gain, None)
+        sources = MinimumNorm()._estimate(windows, gain, None, mixing)
         return sources * np.square(windows).mean((1, 2), keepdims=True)
 
 

@@ -510,7 +510,7 @@ def test_sensors_of_one_type_only(params, eeg_info, eeg_fwd):
 def identity(estimator):
     """Replace the network by one that returns what it is given."""
     estimator = vars_copy(estimator)
-    estimator._estimate_windows = lambda windows, gain: windows
+    estimator._estimate_windows = lambda windows, gain, mixing: windows
     return estimator
 
 

@@ -25,6 +25,7 @@ N_CHANNELS, N_PARCELS, N_TIMES = 8, 30, 4
 def correlation():
     """Give the correlation of parcels in a row."""
     pairs = np.ones(N_PARCELS - 1)
+    pairs[[9, 19, 20]] = 0  # blocks of 10, 10, 1 and 9 parcels
     return neighbour_correlation(sparse.diags_array([pairs, pairs], offsets=[-1, 1]))
 
 
@@ -38,7 +39,9 @@ def case():
 
 def test_neighbour_correlation(parcels):
     """A correlation that falls with the number of borders in between."""
-    found = neighbour_correlation(parcels.adjacency).numpy()
+    blocks = neighbour_correlation(parcels.adjacency)
+    assert [len(block) for block in blocks] == np.bincount(parcels.hemi).tolist()
+    found = torch.block_diag(*blocks).numpy()
     assert_allclose(np.diag(found), 1, rtol=1e-6)
     assert_allclose(found, found.T, atol=1e-6)
     assert np.linalg.eigvalsh(found.astype(float)).min() > -1e-5
@@ -56,7 +59,7 @@ def test_formula(case, correlation):
         power = np.square(answer[window]).sum(1)
         variance = (power / power.mean()) ** _EXPONENT
         std = np.sqrt(variance / variance.mean() + _FLOOR)
-        prior = np.outer(std, std) * correlation.double().numpy()
+        prior = np.outer(std, std) * torch.block_diag(*correlation).double().numpy()
         signal = gain @ prior @ gain.T
         found_by = {}
         for ratio in _LAMBDAS:
