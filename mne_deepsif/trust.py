@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 
 from .features import FEATURES, channel_std, measure_features
 from .metrics import otsu_threshold
-from .prepared import apply_array, make_plan, make_stc
+from .prepared import apply_array, make_plan, make_stc, one_blas_thread
 from .windows import explained
 
 KINDS = ("good", "noise", "blink", "line", "electrode")
@@ -217,6 +217,7 @@ def warn_if_unusual(data, sources, plan):
         )
 
 
+@one_blas_thread()
 def _judge(data, sources, plan):
     """Return the first fields of a report."""
     leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
