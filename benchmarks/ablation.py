@@ -32,10 +32,14 @@ VARIANTS = {
     "all 64 times instead of components": ({}, {}, "all_times"),
     "earlier network: ELU layers, mixing over times": ({}, {}, "mixing"),
     "bidirectional LSTM instead of mixing": ({}, {}, "lstm"),
+    "temporal convolution instead of mixing": ({}, {}, "convolution"),
+    "attention over times instead of mixing": ({}, {}, "attention"),
     "window's mean removed": ({}, {}, "center"),
     "one kernel, 0.1": ({}, {}, "kernel_01"),
     "one kernel, 0.003": ({}, {}, "kernel_0003"),
     "four kernels, 1 to 0.001": ({}, {}, "four_kernels"),
+    "kernels not normalised (minimum norm)": ({}, {}, "minimum_norm"),
+    "kernels normalised by noise (dSPM)": ({}, {}, "dspm"),
     "no last gates": ({}, {}, "no_last_gates"),
     "noise level as input": ({}, {}, "noise_level"),
     "1 block": ({"n_blocks": 1}, {}, None),
@@ -44,6 +48,7 @@ VARIANTS = {
     "gate width 1024": ({"gate_width": 1024}, {}, None),
     "learning rate 2e-3": ({}, {"learning_rate": 2e-3}, None),
     "learning rate 5e-4": ({}, {"learning_rate": 5e-4}, None),
+    "learning rate falls linearly": ({}, {}, "linear_decay"),
     "batches of 64": ({}, {"batch_size": 64}, None),
     "each sample used once": ({}, {"n_uses": 1}, None),
     "each sample used 4 times": ({}, {"n_uses": 4}, None),
@@ -51,6 +56,7 @@ VARIANTS = {
     "Muon": ({}, {}, "muon"),
     "average of the weights (EMA)": ({}, {}, "ema"),
     "loss on amplitudes' square roots": ({}, {}, "root_loss"),
+    "smoothed extents as targets": ({}, {}, "smooth_targets"),
 }
 
 
@@ -128,6 +134,36 @@ def lstm(training, network):
     mixing(training, network, Recurrent)
 
 
+def convolution(training, network):
+    from torch import nn
+
+    class Convolution(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv1d(width, width, 9, padding=4, groups=width // 20)
+
+        def forward(self, x):
+            return x + nn.functional.elu(self.conv(x.mT)).mT
+
+    mixing(training, network, Convolution)
+
+
+def attention(training, network):
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm = nn.LayerNorm(width)
+            self.heads = nn.MultiheadAttention(width, 8, batch_first=True)
+
+        def forward(self, x):
+            normed = self.norm(x)
+            return x + self.heads(normed, normed, normed, need_weights=False)[0]
+
+    mixing(training, network, Attention)
+
+
 def center(training, network):
     components = training.principal_components
 
@@ -156,6 +192,29 @@ def kernel_0003(training, network):
 
 def four_kernels(training, network):
     _use_kernels(training, (1.0, 0.1, 0.01, 0.001))
+
+
+def minimum_norm(training, network, by_noise=False):
+    """Leave out the normalisation of the kernels, or take dSPM's."""
+    import torch
+
+    def kernels(gain):
+        gram = gain @ gain.T
+        unit = torch.eye(len(gram)) * gram.trace() / len(gram)
+        parts = []
+        for regularization in network.REGULARIZATIONS:
+            kernel = torch.linalg.solve(gram + regularization * unit, gain).T
+            if by_noise:
+                size = kernel.norm(dim=1, keepdim=True)
+                kernel = kernel / size.clamp_min(1e-6 * size.max())
+            parts.append(kernel)
+        return torch.cat(parts)
+
+    training.backprojection_kernels = kernels
+
+
+def dspm(training, network):
+    minimum_norm(training, network, by_noise=True)
 
 
 def no_last_gates(training, network):
@@ -261,6 +320,35 @@ def ema(training, network):
 
     training.Trainer._train_step = averaged_step
     training.Trainer._validate = averaged_validation
+
+
+def linear_decay(training, network):
+    def rate(self):
+        options = self.options
+        warmup = min(1.0, (self.step + 1) / options.n_warmup)
+        return options.learning_rate * warmup * (1 - self.step / options.n_steps)
+
+    training.Trainer._learning_rate = rate
+
+
+def smooth_targets(training, network):
+    """Let extents fade out over the next parcels (validation as ever)."""
+    import numpy as np
+    import torch
+
+    from mne_deepsif.parcels import make_template_parcels
+
+    adjacency = make_template_parcels().adjacency.toarray() > 0
+    spread = np.eye(len(adjacency)) + 0.3 * adjacency / adjacency.sum(1, keepdims=True)
+    spread = torch.as_tensor(spread / spread.sum(0)).float()
+    error = training.relative_error
+
+    def smoothed(estimate, target, power):
+        if estimate.requires_grad:
+            target = target @ spread
+        return error(estimate, target, power)
+
+    training.relative_error = smoothed
 
 
 def root_loss(training, network):

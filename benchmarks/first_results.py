@@ -32,6 +32,7 @@ from scoring import (
     sample_forward,
     score_cell,
 )
+from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 import mne_deepsif
@@ -351,15 +352,18 @@ def training_speed():
         trainer.network(X).sum().backward()
     flops = counter.get_total_flops()
     network_rate = flops * n_timed / trainer.seconds["network"] / 1e12
-    fresh = n_timed * n_batch / options.n_uses / generation
-    say(f"simulated samples per second: {fresh:.0f}, each of them in")
+    start = time.perf_counter()
+    for _ in range(10):
+        trainer._draw_pool()
+    fresh = 10 * n_batch * options.n_uses / (time.perf_counter() - start)
+    say(f"simulated samples per second, by themselves: {fresh:.0f}, each of them in")
     say(f"  {options.n_uses} batches; network compiled")
-    say(
-        f"training updates of {n_batch} samples per second: {rate:.2f}; data generation"
-    )
-    say(f"  takes {generation / total:.0%} of the time (sources {N_SOURCES})")
-    say(f"network part {network_rate:.2f} TFLOP/s, beside {matrix_rate():.2f} TFLOP/s")
-    say(f"  of one {trainer.dtype} matrix product of the size of the first network's")
+    say(f"training updates of {n_batch} samples per second: {rate:.2f}; waiting for")
+    say(f"  data takes {generation / total:.0%} of the time (sources {N_SOURCES})")
+    say(f"network part {network_rate:.2f} TFLOP/s on its share of the threads, beside")
+    say(f"  {matrix_rate():.2f} TFLOP/s of one {trainer.dtype} matrix product on all")
+    with threadpool_limits(1, "openmp"):
+        say(f"  and {matrix_rate():.2f} TFLOP/s on one thread")
 
 
 def matrix_rate():

@@ -1,11 +1,12 @@
 """How to personalise: learning rate, updates, and what is trained.
 
-    python benchmarks/personalisation.py [--updates 600] [--only ...]
+    python benchmarks/personalisation.py [--updates 400] [--only ...]
 
-Starts from the generic weights on a head that neither training nor ``generic.py`` has
-(64 electrodes), and prints the validation loss of ``fit`` before and after: the share
-of the sources' power that is missed on patches, waveforms and background which the fit
-does not train on. Results go to ``results/personalisation.json``.
+Starts from the generic weights on two heads that neither training nor ``generic.py``
+has: 64 electrodes, and 102 magnetometers over a cortex with folds of its own. Prints
+the validation loss of ``fit`` before and after: the share of the sources' power that is
+missed on patches, waveforms and background which the fit does not train on. Results go
+to ``results/personalisation.json``.
 """
 
 # Authors: the mne_deepsif developers
@@ -17,12 +18,14 @@ import json
 import time
 
 import mne
+import numpy as np
 import torch
 from generic import N_HEADS, RESULTS, head_forward, keep_memory
 from provenance import provenance
-from scoring import biosemi_info
+from scoring import biosemi_info, helmet
+from train_generic import folded_normals, with_normals
 
-from mne_deepsif.estimator import _sensors, _training_info
+from mne_deepsif.estimator import _sensors
 from mne_deepsif.leadfield import make_leadfield
 from mne_deepsif.library import make_library
 from mne_deepsif.network import N_KERNELS, make_network
@@ -43,54 +46,75 @@ VARIANTS = {
 }
 
 
+def make_heads():
+    """Return Info and forward of each head, by name."""
+    eeg, meg = biosemi_info(), helmet(0.0)
+    fwd = head_forward(meg, N_HEADS + 2)
+    folds = folded_normals(fwd["src"], np.random.default_rng(N_HEADS + 2), 3e-3)
+    return {
+        "64 electrodes": (eeg, head_forward(eeg, N_HEADS + 1)),
+        "102 mag, folded": (meg, with_normals(fwd, folds)),
+    }
+
+
+def make_start(start, learning_rate, trained):
+    """Return the network to start from, and the learning rate."""
+    network = copy.deepcopy(start.network_).float()
+    if learning_rate is None:
+        learning_rate, n_parcels = 1e-3, start.parcels_.n_parcels
+        n_features = N_KERNELS * n_parcels
+        network = make_network(
+            "compact", n_features, n_parcels, start.n_times_, **network.sizes
+        )
+    parts = trained.split()
+    for parameter, values in network.named_parameters():
+        values.requires_grad_(not parts or any(p in parameter for p in parts))
+    return network, learning_rate
+
+
+def personalise(start, library, sensors, n_steps, learning_rate, trained):
+    """Train, and return the losses and the time."""
+    network, learning_rate = make_start(start, learning_rate, trained)
+    options = TrainingOptions(
+        n_steps=n_steps,
+        learning_rate=learning_rate,
+        n_warmup=min(200, n_steps // 10),
+        validate_every=max(1, n_steps // 4),
+    )
+    trainer = Trainer(network, library, [sensors], options)
+    began = time.perf_counter()
+    trainer.run()
+    return dict(history=trainer.history, seconds=time.perf_counter() - began)
+
+
 def main():
     """Train the variants one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     args = parser.parse_args()
     mne.set_log_level("ERROR")
     keep_memory()
     start = load_estimator("generic")
-    fwd = head_forward(biosemi_info(), N_HEADS + 1)
-    info = _training_info(fwd)
-    leadfield = make_leadfield(
-        info, fwd, mne.make_ad_hoc_cov(info), parcels=start.parcels_
-    )
-    sensors = _sensors(leadfield, start.encoder)
     library = make_library(start.parcels_, sfreq=start.sfreq_)
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     results |= provenance() | dict(threads=torch.get_num_threads())
-    for name in args.only:
-        learning_rate, factor, trained = VARIANTS[name]
-        network = copy.deepcopy(start.network_).float()
-        if learning_rate is None:
-            learning_rate = 1e-3
-            n_parcels = start.parcels_.n_parcels
-            network = make_network(
-                "compact", N_KERNELS * n_parcels, n_parcels, start.n_times_,
-                **network.sizes,
-            )  # fmt: skip
-        for parameter, values in network.named_parameters():
-            parts = trained.split()
-            values.requires_grad_(not parts or any(p in parameter for p in parts))
-        n_steps = int(factor * args.updates)
-        options = TrainingOptions(
-            n_steps=n_steps,
-            learning_rate=learning_rate,
-            n_warmup=min(200, n_steps // 10),
-            validate_every=max(1, n_steps // 4),
+    for head, (info, fwd) in make_heads().items():
+        leadfield = make_leadfield(
+            info, fwd, mne.make_ad_hoc_cov(info), parcels=start.parcels_
         )
-        trainer = Trainer(network, library, [sensors], options)
-        began = time.perf_counter()
-        trainer.run()
-        seconds = time.perf_counter() - began
-        results.setdefault("variants", {})[name] = dict(
-            history=trainer.history, seconds=seconds
-        )
-        losses = [f"{loss:.4f}" for _, loss in trainer.history]
-        print(f"{name:32s} {n_steps} updates, {seconds:.0f} s: {' '.join(losses)}")
-        RESULT.write_text(json.dumps(results, indent=1) + "\n")
+        sensors = _sensors(leadfield, start.encoder)
+        found = results.setdefault("heads", {}).setdefault(head, {})
+        for name in args.only:
+            learning_rate, factor, trained = VARIANTS[name]
+            n_steps = int(factor * args.updates)
+            found[name] = personalise(
+                start, library, sensors, n_steps, learning_rate, trained
+            )
+            losses = " ".join(f"{loss:.4f}" for _, loss in found[name]["history"])
+            seconds = found[name]["seconds"]
+            print(f"{head}: {name:32s} {n_steps} updates, {seconds:.0f} s: {losses}")
+            RESULT.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ def write_tables(folder):
         "use": use(engine),
         "library": libraries(library),
         "reweighting": reweightings(_read("reweighting")),
+        "ablation": ablations(_read("ablation")),
+        "personalisation": personalisations(_read("personalisation")),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -53,6 +55,34 @@ def reweightings(results):
                 row += ["{:.2f} / {:.2f}".format(*shares)]
                 row += [f"{cell['Dice, best threshold']:.3f}"]
             yield condition, variant, *row
+
+
+def ablations(results):
+    """Error of each variant after the same processor time, best first."""
+    yield "variant", "error", "updates", "ms per update", "10⁶ parameters"
+    variants = results["variants"].items()
+    for name, found in sorted(variants, key=lambda item: item[1]["error"]):
+        yield (
+            name,
+            f"{found['error']:.3f}",
+            f"{found['updates']}",
+            f"{found['ms per update']:.0f}",
+            f"{found['parameters'] / 1e6:.1f}",
+        )
+
+
+def personalisations(results):
+    """Validation loss of each way to personalise, on each head."""
+    heads = list(results["heads"])
+    columns = [f"{head}: {what}" for head in heads for what in ("loss", "s")]
+    yield "what is trained", "updates", *columns
+    for name, first in results["heads"][heads[0]].items():
+        row = []
+        for head in heads:
+            found = results["heads"][head][name]
+            losses = [loss for _, loss in found["history"]]
+            row += [f"{losses[0]:.4f} → {min(losses):.4f}", f"{found['seconds']:.0f}"]
+        yield name, f"{first['history'][-1][0]}", *row
 
 
 def trajectories(results):

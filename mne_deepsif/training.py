@@ -208,6 +208,12 @@ class _Batches:
         return encode(patterns, self.kernels[index]), Y, active * float(Y.shape[2])
 
 
+def _set_threads(n_threads):
+    """Prepare a thread in which torch works."""
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(n_threads)
+
+
 class Trainer:
     """Trains a network on simulated batches.
 
@@ -284,6 +290,7 @@ class Trainer:
         self.step, self.best_loss, self.n_bad = 0, np.inf, 0
         self.best_state, self.history = None, []
         self.pool, self.pool_origin = [], None
+        self._generator, self._coming = None, None  # a thread, and the pool it draws
         self.seconds = {"generation": 0.0, "network": 0.0}
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load_checkpoint()
@@ -312,6 +319,20 @@ class Trainer:
 
     def _run(self):
         torch.set_flush_denormal(True)
+        if self.device != "cpu":  # its work is queued behind the network's anyway
+            return self._loop()
+        n_threads = torch.get_num_threads()
+        n_generator = max(1, n_threads // 3)
+        torch.set_num_threads(max(1, n_threads - n_generator))  # of this thread
+        try:
+            with ThreadPoolExecutor(1, "", _set_threads, (n_generator,)) as generator:
+                self._generator = generator
+                self._loop()
+        finally:
+            self._generator = None
+            torch.set_num_threads(n_threads)  # the default of threads to come
+
+    def _loop(self):
         if self.best_state is None:
             self._validate()
         while self.step < self.options.n_steps and not self._stop.is_set():
@@ -354,24 +375,39 @@ class Trainer:
 
     def _next_batch(self):
         """Return the next batch of a pool, whose samples are used ``n_uses`` times."""
-        options = self.options
-        period = options.n_uses**2  # n_uses batches, each of them n_uses times
         if not self.pool:
-            self.pool_origin = self._random_state()
-            n_samples = options.n_uses * options.batch_size
-            most = options.n_uses * options.n_sensors
-            n_sensors = min(most, len(self.batches), n_samples)
-            which = self.rng.choice(len(self.batches), n_sensors, replace=False)
-            drawn = self.batches.draw(which, n_samples)
-            orders = [self.rng.permutation(n_samples) for _ in range(options.n_uses)]
-            parts = np.concatenate(orders).reshape(period, options.batch_size)
+            self.pool_origin, drawn, parts = self._take_pool()
             # those before have been used when a training goes on from a checkpoint
-            self.pool = [
-                (drawn, torch.as_tensor(p)) for p in parts[self.step % period :]
-            ]
+            self.pool = [(drawn, part) for part in parts[self.step % len(parts) :]]
         drawn, part = self.pool.pop(0)
-        part = part.to(self.device)
         return [tensor[part] for tensor in drawn]
+
+    def _take_pool(self):
+        """Return a pool; where a thread is there for it, have the next one drawn."""
+        pool = self._draw_pool() if self._coming is None else self._coming.result()
+        self._coming = None
+        if self._generator is not None:
+            self._coming = self._generator.submit(self._draw_pool)
+        return pool
+
+    def _draw_pool(self):
+        """Draw a pool: random state before, samples, indices of each batch."""
+        options, origin = self.options, self._random_state()
+        n_samples = options.n_uses * options.batch_size
+        most = options.n_uses * options.n_sensors
+        n_sensors = min(most, len(self.batches), n_samples)
+        which = self.rng.choice(len(self.batches), n_sensors, replace=False)
+        drawn = self.batches.draw(which, n_samples)
+        orders = [self.rng.permutation(n_samples) for _ in range(options.n_uses)]
+        # n_uses batches, each of them n_uses times
+        parts = np.concatenate(orders).reshape(-1, options.batch_size)
+        return origin, drawn, torch.as_tensor(parts, device=self.device)
+
+    def _next_origin(self):
+        """Return the random state before the pool that the next batch is from."""
+        if self.pool:
+            return self.pool_origin
+        return self._random_state() if self._coming is None else self._coming.result()[0]
 
     def _random_state(self):
         return {
@@ -423,8 +459,7 @@ class Trainer:
             "history": self.history,
             "seconds": self.seconds,
             "options": asdict(self.options),
-            # of the pool that is in use, which is drawn again
-            **(self.pool_origin if self.pool else self._random_state()),
+            **self._next_origin(),  # that pool is drawn again
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)

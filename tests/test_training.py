@@ -7,6 +7,7 @@ import _thread
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import fields, replace
 
 import numpy as np
@@ -197,6 +198,47 @@ def test_each_sample_is_used_so_often(library, sensors, n_uses, batch_size):
     assert len(torch.cat(batches).flatten(1).unique(dim=0)) == len(once)
     fresh = trainer._next_batch()[0].flatten(1)
     assert len(torch.cat([once, fresh]).unique(dim=0)) == len(once) + len(fresh)
+
+
+def test_samples_are_drawn_meanwhile(library, sensors, monkeypatch):
+    """By another thread, and those that are drawn without one."""
+    names = set()
+    draw = Trainer._draw_pool
+
+    def noted(self):
+        names.add(threading.current_thread().name)
+        return draw(self)
+
+    monkeypatch.setattr(Trainer, "_draw_pool", noted)
+    trainer, other = (make_trainer(library, sensors) for _ in range(2))
+    trainer.run()
+    assert len(names) == 2  # the first pool is drawn where it is needed
+    while other.step < trainer.step:
+        other._train_step()
+    other._validate()
+    assert other.history[-1] == trainer.history[-1]
+
+
+def test_error_while_drawing(library, sensors, monkeypatch):
+    """It ends the training, with torch's settings as they were."""
+    trainer = make_trainer(library, sensors)
+    draw, calls = trainer.batches.draw, []
+
+    def fail(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("no more samples")
+        return draw(*args)
+
+    monkeypatch.setattr(trainer.batches, "draw", fail)
+    n_threads = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="no more samples"):
+        trainer.run()
+    found = [torch.get_num_threads()]
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [n_threads] * 2
 
 
 def test_compiled_training_asks_torch(library, sensors, monkeypatch):
