@@ -27,6 +27,7 @@ BASE = dict(width=640, n_blocks=2)  # the defaults, for networks of other kinds
 # name: (sizes of the network, training options, function that changes the modules)
 VARIANTS = {
     "base": ({}, {}, None),
+    "base, another seed": ({}, {"seed": 1}, None),
     "2 components": ({"n_components": 2}, {}, None),
     "8 components": ({"n_components": 8}, {}, None),
     "all 64 times instead of components": ({}, {}, "all_times"),

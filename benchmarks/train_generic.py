@@ -47,6 +47,7 @@ VALIDATION = {
     16: "eeg-19 eeg-64 eeg-128 hydrocel-64 mag neuromag ctf275 joint-ctf275",
     17: "eeg-32 eeg-75 eeg-256 hydrocel-128 grad ctf151 joint-neuromag joint-mag",
 }
+STEPS = ("forwards", "library", "train", "average", "pack")
 JOINED = {"eeg-64": "neuromag", "eeg-random0": "mag", "eeg-32": "ctf275"}
 
 
@@ -515,6 +516,40 @@ def train(out, steps):
     os.execve(sys.executable, list(map(str, command)), environment)
 
 
+def average(out, start, shares=(0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)):
+    """Average the weights of this training with those that it started from.
+
+    Both lie in one valley: a mean of the two can be better than either. The share of
+    the new ones is chosen on the validation heads, on eight times as many samples as
+    the training's own validation has.
+    """
+    import torch
+
+    from mne_deepsif.network import make_network
+    from mne_deepsif.training import Trainer, TrainingOptions, read_training_set
+
+    record = json.loads((out / "history.json").read_text())
+    library, _, validation = read_training_set(out / "training.npz")
+    n_parcels = len(library.background)
+    network = make_network("compact", 2 * n_parcels, n_parcels, 64, **record["sizes"])
+    options = TrainingOptions(**record["options"] | {"n_validation": 4096})
+    trainer = Trainer(
+        network, library, validation[:1], options, validation_sensors=validation
+    )
+    old, new = (torch.load(f, weights_only=True) for f in (start, out / "weights.pt"))
+    states, losses = [], []
+    for share in shares:
+        states.append({k: torch.lerp(old[k], new[k], share) for k in old})
+        network.load_state_dict(states[-1])
+        trainer._validate()
+        losses.append(trainer.history[-1][1])
+        print(f"{share:4.0%} of the new weights: validation loss {losses[-1]:.4f}")
+    best = int(np.argmin(losses))
+    torch.save(states[best], out / "weights.pt")
+    record["average"] = {"share": shares[best], "losses": dict(zip(shares, losses))}
+    (out / "history.json").write_text(json.dumps(record, indent=1))
+
+
 def pack(out):
     """Write the trained network as the embedded weights.
 
@@ -552,6 +587,7 @@ def pack(out):
         "stages": json.loads(stages.read_text()) if stages.exists() else [],
         "options": record["options"],
         "seconds": record["seconds"],
+        "average": record.get("average"),
         "n_heads": N_HEADS - len(VALIDATION),
     }
     fname = weights._DATA / "generic.safetensors"
@@ -588,7 +624,8 @@ def draw_curve(out):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=["forwards", "library", "train", "pack"])
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--start", type=Path, help="average: weights to average with")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=36_000)
     parser.add_argument("--every", type=int, default=1, help="forwards: 2 of ...")
@@ -602,5 +639,7 @@ if __name__ == "__main__":
         make_training_set(args.out)
     elif args.step == "train":
         train(args.out, args.steps)
+    elif args.step == "average":
+        average(args.out, args.start)
     else:
         pack(args.out)
