@@ -322,10 +322,9 @@ class Trainer:
         if self.device != "cpu":  # its work is queued behind the network's anyway
             return self._loop()
         n_threads = torch.get_num_threads()
-        n_generator = max(1, n_threads // 3)
-        torch.set_num_threads(max(1, n_threads - n_generator))  # of this thread
+        share = max(1, n_threads // 3)
         try:
-            with ThreadPoolExecutor(1, "", _set_threads, (n_generator,)) as generator:
+            with ThreadPoolExecutor(1, "", _set_threads, (share,)) as generator:
                 self._generator = generator
                 self._loop()
         finally:
