@@ -58,7 +58,7 @@ def reweightings(results):
 
 
 def ablations(results):
-    """Error of each variant after the same processor time, best first."""
+    """List the error of each variant after the same time, best first."""
     yield "variant", "error", "updates", "ms per update", "10⁶ parameters"
     variants = results["variants"].items()
     for name, found in sorted(variants, key=lambda item: item[1]["error"]):
@@ -72,7 +72,7 @@ def ablations(results):
 
 
 def personalisations(results):
-    """Validation loss of each way to personalise, on each head."""
+    """List the validation loss of each way to personalise, on each head."""
     heads = list(results["heads"])
     columns = [f"{head}: {what}" for head in heads for what in ("loss", "s")]
     yield "what is trained", "updates", *columns

@@ -406,7 +406,9 @@ class Trainer:
         """Return the random state before the pool that the next batch is from."""
         if self.pool:
             return self.pool_origin
-        return self._random_state() if self._coming is None else self._coming.result()[0]
+        if self._coming is not None:
+            return self._coming.result()[0]
+        return self._random_state()
 
     def _random_state(self):
         return {

@@ -25,14 +25,25 @@ def resample(data, n_times):
     to half a sample.
     """
     n_given = data.shape[-1]
-    return data if n_given == n_times else data @ _resampler(n_given, n_times)
+    if n_given == n_times:
+        return data
+    if n_given > _LONGEST:
+        return _mirror_and_resample(data, n_times)
+    return data @ _resampler(n_given, n_times)
+
+
+_LONGEST = 2048  # samples for which a matrix is made: 64 MB and more in the making
 
 
 @lru_cache(maxsize=8)
 def _resampler(n_given, n_times):
     """Make the matrix (n_given, n_times) of :func:`resample`, which is linear."""
-    period = np.concatenate([np.eye(n_given), np.eye(n_given)[:, ::-1]], axis=1)
-    return scipy.signal.resample(period, 2 * n_times, axis=1)[:, :n_times]
+    return _mirror_and_resample(np.eye(n_given), n_times)
+
+
+def _mirror_and_resample(data, n_times):
+    period = np.concatenate([data, data[..., ::-1]], axis=-1)
+    return scipy.signal.resample(period, 2 * n_times, axis=-1)[..., :n_times]
 
 
 def pad(data, n_times):

@@ -13,6 +13,7 @@ from mne_deepsif.windows import (
     cut,
     explained,
     overlap_add,
+    resample,
     window_length,
     window_starts,
 )
@@ -44,6 +45,19 @@ def test_cut_and_overlap_add(shape):
     assert windows.shape[:-3] == shape[:-2]
     assert windows.shape[-2:] == (shape[-2], 64)
     assert_allclose(overlap_add(windows, 64, shape[-1]), data, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", ((512, 64), (64, 512), (77, 64), (2100, 64)))
+def test_resample(sizes):
+    """By a matrix, or directly if that would be large: smooth data stay the same."""
+    n_given, n_times = sizes
+    given, expected = (
+        [np.cos(np.pi * k * (np.arange(n) + 0.5 * n / n_given) / n) for k in (0, 3, 9)]
+        for n in sizes
+    )
+    assert_allclose(resample(np.array(given), n_times), expected, atol=1e-12)
+    other = resample(np.array([given, given]), n_times)
+    assert_allclose(other, [expected, expected], atol=1e-12)
 
 
 @pytest.mark.parametrize("sfreq, n_times", ((125, 64), (1000, 512), (20, 10), (0.1, 1)))
