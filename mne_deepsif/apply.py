@@ -275,6 +275,8 @@ def apply_deepsif_raw(
 def _apply_raw(raw, plan, spans, start, stop, decim):
     """Estimate the parcels of the plan's vertices: (n_used, n_times), and which."""
     used = np.unique(plan.vertex_area.indices)
+    if not used.size:  # a label outside of the parcels: one, for the spans that are NaN
+        used = np.array([0])
     n_times = -(-(stop - start) // decim)
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else len(used), n_times)

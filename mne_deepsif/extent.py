@@ -248,6 +248,12 @@ def _check_labels(labels, subject):
             )
 
 
+def times_within(stc, tmin, tmax):
+    """Mark the times of an estimate from tmin to tmax, which may be off by rounding."""
+    slack = 0.01 * stc.tstep
+    return (stc.times >= tmin - slack) & (stc.times <= tmax + slack)
+
+
 def _window_masks(stc, windows):
     """Return a mask of the times of each window."""
     if windows is None:
@@ -260,8 +266,7 @@ def _window_masks(stc, windows):
                 f"[(0.0, 0.05)], got the element {window!r}."
             )
         tmin, tmax = window
-        slack = 0.01 * stc.tstep  # times are off by rounding
-        mask = (stc.times >= tmin - slack) & (stc.times <= tmax + slack)
+        mask = times_within(stc, tmin, tmax)
         if not mask.any():
             raise ValueError(
                 f"windows: ({tmin}, {tmax}) holds no sample of stc, which lasts from "

@@ -142,7 +142,8 @@ def _outside(white, gain):
     if len(basis) <= basis.shape[1]:
         return 1.0
     inside = _power(basis.T @ white) / _power(white)
-    return (1 - inside) / (1 - basis.shape[1] / len(basis))
+    outside = max(1 - inside, 1e-9)  # rounding may make it negative
+    return outside / (1 - basis.shape[1] / len(basis))
 
 
 # --------------------------------------------------------------- the eyes

@@ -122,6 +122,9 @@ def _make_estimator(header, arrays):
     return estimator
 
 
+_MAX_PARCELS = 5000  # the prior's correlation of more would take gigabytes
+
+
 def _make_parcels(header, arrays):
     mapping, areas, centers, edges = (
         arrays[f"parcels.{name}"] for name in ("mapping", "areas", "centers", "edges")
@@ -130,9 +133,9 @@ def _make_parcels(header, arrays):
     _check(
         areas.shape == (n_parcels,)
         and areas.dtype.kind == "f"
-        and n_parcels > 0
+        and 0 < n_parcels <= _MAX_PARCELS
         and bool(np.all(np.isfinite(areas) & (areas > 0))),
-        "the areas of the parcels must be positive numbers",
+        f"the areas of the parcels must be up to {_MAX_PARCELS} positive numbers",
     )
     _check(
         centers.shape == (n_parcels, 3)

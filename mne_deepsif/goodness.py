@@ -7,7 +7,7 @@ import mne
 import numpy as np
 from mne.utils import _validate_type
 
-from .extent import check_extents
+from .extent import check_extents, times_within
 from .leadfield import make_whitener
 from .windows import explained
 
@@ -115,7 +115,7 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
             continue
         part = stc.in_label(extent.label)
         fit = whiten @ mne.apply_forward(fwd, part, evoked.info, verbose="error").data
-        keep = (stc.times >= extent.tmin) & (stc.times <= extent.tmax)
+        keep = times_within(stc, extent.tmin, extent.tmax)
         fit, data = fit[:, keep], data_white[:, keep]
         size = np.linalg.norm(fit) * np.linalg.norm(data)
         cosine = np.sum(fit * data) / size if size > 0 else 0.0

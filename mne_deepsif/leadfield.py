@@ -26,6 +26,7 @@ from .parcels import assign_vertices
 # The mean over average-referenced channels is zero, apart from rounding and from the
 # few channels interpolated afterwards; that of bipolar EEG is about 1 / sqrt(n).
 _MAX_MEAN = 0.05
+_FLAT = 1e-12  # V: less is what rounding leaves of a flat stretch
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
 
 
@@ -293,8 +294,8 @@ def good_spans(raw, start, stop):
 
 def _mean_share(data):
     """Compute rms of the channels' mean over rms of the channels."""
-    power = np.mean(np.square(data))
-    return np.sqrt(np.mean(np.square(data.mean(0))) / power) if power > 0 else 0.0
+    rms = np.sqrt(np.mean(np.square(data)))
+    return np.sqrt(np.mean(np.square(data.mean(0)))) / rms if rms > _FLAT else 0.0
 
 
 # --------------------------------------------------------------- input

@@ -3,7 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -65,6 +66,8 @@ class DeepSIFOperator:
 
     def _for_nave(self, nave):
         """Return the whitened leadfield for the average of nave trials."""
+        if not nave > 0:
+            raise ValueError(f"The number of averages (nave) must be > 0, got {nave}.")
         leadfield, factor = self.leadfield, np.sqrt(nave)
         return replace(
             leadfield,
@@ -248,8 +251,13 @@ def one_blas_thread():
 
     The threads of OpenBLAS wait busily after each product, on the cores that torch's
     threads need: with both, an estimate takes more than twice as long as with either.
+    The limit holds for the whole process, so that only the main thread sets it: of
+    several that come and go, one would restore what is another's.
     """
-    with _openblas().limit(limits=1):
+    limits = nullcontext()
+    if threading.current_thread() is threading.main_thread():
+        limits = _openblas().limit(limits=1)
+    with limits:
         yield
 
 
@@ -303,6 +311,11 @@ def _check_data(data, plan):
     ch_names = plan.leadfield.ch_names
     if data.shape[-1] == 0:
         raise ValueError("The data have no samples. Use a longer time range.")
+    if np.iscomplexobj(data):
+        raise ValueError(
+            "The data are complex, the estimate is of real signals: give the real and "
+            "the imaginary part, one after the other."
+        )
     for epoch in data.reshape(-1, *data.shape[-2:]):
         check_average_reference(plan.info, epoch, ch_names)
     data = data[..., plan.picks, :]

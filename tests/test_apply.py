@@ -342,6 +342,19 @@ def test_raw_decim(eeg_info, eeg_fwd, cov, windowed, decim):
         apply_deepsif_raw(raw, eeg_fwd, cov, decim=0, **kwargs)
 
 
+def test_raw_annotations_outside_of_the_parcels(eeg_info, eeg_fwd, cov, windowed):
+    """Bad spans are NaN there too, the rest is 0."""
+    raw = mne.io.RawArray(noise((32, 500)), eeg_info)
+    raw.set_annotations(mne.Annotations([1.0], [0.4], ["BAD_blink"]))
+    vertices = windowed.parcels_.by_hemi()[0][eeg_fwd["src"][0]["vertno"]] < 0
+    vertices = eeg_fwd["src"][0]["vertno"][vertices]
+    label = mne.Label(vertices, hemi="lh", subject="fsaverage5")
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed, label=label)
+    bad = np.isnan(stc.data)
+    sfreq = eeg_info["sfreq"]
+    assert bad.any() and bad[:, round(1.1 * sfreq)].all() and not stc.data[~bad].any()
+
+
 @pytest.mark.parametrize("first_samp", (0, 1234))
 def test_raw_annotations(eeg_info, eeg_fwd, cov, windowed, first_samp):
     """What is annotated as bad is NaN, and does not matter to what lies beside it."""

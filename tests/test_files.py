@@ -409,6 +409,7 @@ WRONG = {
     "no format": (lambda h, a: h.pop("format_version"), "no entry 'format_version'"),
     "no areas": (lambda h, a: a.pop("parcels.areas"), "no entry 'parcels.areas'"),
     "no parcels": (put("parcels.areas", np.zeros(0)), "areas"),
+    "too many parcels": (put("parcels.areas", np.ones(5001)), "areas.*up to 5000"),
     "areas not finite": (put("parcels.areas", poison), "areas"),
     "areas negative": (put("parcels.areas", lambda x: -x), "areas"),
     "areas of text": (put("parcels.areas", np.zeros(6, np.uint8)), "areas"),

@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pytest
@@ -99,6 +101,20 @@ def test_the_only_source_explains_everything(two_sources, eeg_fwd):
     bad.data[bad.ch_names.index("Cz")] *= 1e3
     assert_allclose(explained_by([strong], stc, bad, eeg_fwd, cov), 1, rtol=1e-6)
     assert explained_by([], stc, *args).shape == (0,)
+
+
+def test_single_samples(two_sources, eeg_fwd):
+    """Times that are off by rounding, as after cropping, are found."""
+    evoked, stc, cov = two_sources
+    peak = stc.times[np.abs(stc.data).max(0).argmax()]
+    extents = estimate_extent(stc, eeg_fwd, windows=[(peak, peak)])
+    expected = explained_by(extents, stc, evoked, eeg_fwd, cov)
+    later = [
+        replace(extent, tmin=peak + 1e-12, tmax=peak + 1e-12) for extent in extents
+    ]
+    found = explained_by(later, stc, evoked, eeg_fwd, cov)
+    assert expected.max() > 0.5
+    assert_allclose(found, expected)
 
 
 def test_source_and_no_source(eeg_info):

@@ -172,6 +172,13 @@ def test_types_of_numbers(operator, dtype):
     assert_array_equal(result, expected)
 
 
+def test_complex_data(operator):
+    """No real estimate of them without a word."""
+    data = TYPICAL * np.ones((N_CHANNELS, 40)) * 1j
+    with pytest.raises(ValueError, match="The data are complex.*imaginary part"):
+        apply_deepsif(mne.EvokedArray(data, operator.info), operator)
+
+
 @few
 @given(st.integers(1, 400), st.sampled_from([10.0, 99.9, 125.0, 1000.0, 30000.0]))
 def test_any_length_and_rate(eeg_info, eeg_fwd, tiny_estimator, n_times, sfreq):

@@ -179,6 +179,13 @@ def test_average_reference_with_channels_marked_bad_later(eeg_info):
     check_average_reference(again.info, again.data, again.ch_names[3:])
 
 
+def test_average_reference_of_a_flat_stretch(eeg_info):
+    """Rounding leaves the same 1e-18 V on all channels, which is no reference."""
+    data = np.full((len(eeg_info["ch_names"]), 10), 1e-18)
+    evoked = _evoked(eeg_info, "average")
+    check_average_reference(evoked.info, data, evoked.ch_names)
+
+
 def test_custom_reference(eeg_info):
     evoked = _evoked(eeg_info, eeg_info["ch_names"][:1])
     with pytest.raises(ValueError, match="Custom EEG reference is not allowed"):

@@ -247,6 +247,17 @@ def test_nave(evoked, eeg_fwd, cov, ours):
     assert same(ours(evoked, eeg_fwd, cov), ours(single, eeg_fwd, smaller))
 
 
+@pytest.mark.parametrize("nave", (0, -1))
+def test_nave_not_positive(evoked, eeg_fwd, cov, ours, nave):
+    """An error, as MNE's."""
+    inverse = make_inverse_operator(evoked.info, eeg_fwd, cov, fixed=True)
+    evoked = evoked.copy()
+    evoked.nave = nave
+    assert error_of(apply_inverse, evoked, inverse)[0] is ValueError
+    with pytest.raises(ValueError, match="number of averages"):
+        ours(evoked, eeg_fwd, cov)
+
+
 @pytest.mark.parametrize("rank", (None, "info", dict(eeg=20)))
 def test_rank(evoked, eeg_fwd, cov, parcels, rank):
     """The whitener has the rank of MNE's."""

@@ -4,7 +4,6 @@
 # License: BSD-3-Clause
 
 import threading
-import time
 
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
@@ -36,17 +35,23 @@ def test_one_blas_thread(two_threads):
     assert n_threads() == two_threads
 
 
-def test_several_inside(two_threads):
-    """Threads that come and go leave no trace."""
+def test_other_threads_leave_it_alone(two_threads):
+    """One that leaves late would otherwise restore what another had set."""
+    entered, leave = threading.Event(), threading.Event()
+    inside = []
 
-    def enter():
-        for _ in range(20):
-            with one_blas_thread():
-                time.sleep(0.001)
+    def stay():
+        with one_blas_thread():
+            inside.append(n_threads())
+            entered.set()
+            leave.wait(10)
 
-    threads = [threading.Thread(target=enter) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    thread = threading.Thread(target=stay)
+    thread.start()
+    entered.wait(10)
+    assert inside == [two_threads]
+    with one_blas_thread():
+        leave.set()
         thread.join()
+        assert set(n_threads()) == {1}
     assert n_threads() == two_threads
