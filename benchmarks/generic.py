@@ -18,13 +18,13 @@ import json
 import sys
 import time
 from functools import lru_cache, partial
-from pathlib import Path
 
 import mne
 import numpy as np
 import scipy.signal
 import torch
-from provenance import ROOT, as_lines, provenance
+from options import SMALL_LIBRARY, figures_folder, parse_args
+from provenance import as_lines, provenance
 from scipy import sparse
 from scipy.io import loadmat
 from scoring import (
@@ -43,16 +43,15 @@ from scoring import (
 )
 
 import mne_deepsif
-from mne_deepsif.metrics import active_parcels, otsu_threshold
-from mne_deepsif.simulation import Simulator, noise_std
-from mne_deepsif.template import (
+from mne_deepsif.head.template import (
     make_template_bem,
     make_template_source_space,
     make_template_trans,
 )
-from mne_deepsif.weights import load_estimator
+from mne_deepsif.inverse.weights import load_model
+from mne_deepsif.metrics import active_parcels, otsu_threshold
+from mne_deepsif.simulation import Simulator, noise_std
 
-RESULTS = ROOT / "benchmarks" / "results"
 SNRS = (5.0, 10.0, 15.0, 20.0)  # dB
 NUMBERS = (1, 2, 3)  # of sources
 HEAD_SEED = 77_000  # training draws its heads from other seeds
@@ -179,13 +178,7 @@ def add_ratio(report, name, scores, base, target="", papers=""):
 
 def on_template(info, args):
     """Return the methods on the template head."""
-    return Methods(info, mne_deepsif.make_template_forward(info), args.estimator)
-
-
-@lru_cache
-def test_library():
-    """Return the held-out library of the template's parcels."""
-    return held_out_library(mne_deepsif.make_template_parcels())
+    return Methods(info, mne_deepsif.make_template_forward(info), args.model)
 
 
 # ---------------------------------------------------------------- 1: the authors' gain
@@ -250,12 +243,12 @@ def authors_forward():
 
 
 @lru_cache
-def authors_methods(estimator):
+def authors_methods(model):
     """Return the methods with the authors' gain on our parcels."""
-    return Methods(authors_data()[2], authors_forward(), estimator)
+    return Methods(authors_data()[2], authors_forward(), model)
 
 
-def authors_regions(methods):
+def authors_regions(methods, sizes):
     """Return the library and what ``score_cell`` takes as truth: the authors' regions.
 
     Estimates on our parcels are carried over by the share of each region's vertices
@@ -280,7 +273,11 @@ def authors_regions(methods):
     )
     overlap.sum_duplicates()
     gain = methods.leadfield.projector @ gain / methods.std[:, None]
-    return held_out_library(parcels), (gain / np.abs(gain).max(), overlap, parcels)
+    return held_out_library(parcels, **sizes), (
+        gain / np.abs(gain).max(),
+        overlap,
+        parcels,
+    )
 
 
 def authors(args, report):
@@ -294,12 +291,12 @@ def authors(args, report):
     parcels. 21 columns of the wrong sign are turned. No training saw the first two.
     """
     report.say(HEADER)
-    methods = authors_methods(args.estimator)
-    regions, truth = authors_regions(methods)
+    methods = authors_methods(args.model)
+    regions, truth = authors_regions(methods, args.sizes)
     template = on_template(authors_data()[2], args)
-    run_authors(args, report, "ours", methods, test_library())
+    run_authors(args, report, "ours", methods, args.library)
     run_authors(args, report, "theirs", methods, regions, truth=truth)
-    run_authors(args, report, "template", template, test_library())
+    run_authors(args, report, "template", template, args.library)
 
 
 def run_authors(args, report, name, methods, library, truth=None):
@@ -364,7 +361,7 @@ def meg(args, report):
         info = helmet(tilt)
         methods = on_template(info, args)
         cells[name] = score_cell(
-            methods, test_library(), NUMBERS, (5, 20), args.n, 200, n_jobs=args.jobs
+            methods, args.library, NUMBERS, (5, 20), args.n, 200, n_jobs=args.jobs
         )
         report.add_scores(name, args.n, cells[name])
     report.add_papers("upright", (1.52, 1.74), correlation=(0.98, 0.02))
@@ -409,12 +406,12 @@ def heads(args, report):
     report.say(HEADER)
     n_samples = max(1, args.n // N_HEADS)
     options = dict(n_sources=NUMBERS, snr=(5, 20), n_jobs=args.jobs)
-    run = partial(score_cell, library=test_library(), n_samples=n_samples, **options)
+    run = partial(score_cell, library=args.library, n_samples=n_samples, **options)
     for name, info in (("64 electrodes", biosemi_info()), ("102 mag", helmet(0.0))):
         template = on_template(info, args)
         base, others = [], []
         for number in range(N_HEADS):
-            methods = Methods(info, head_forward(info, number), args.estimator)
+            methods = Methods(info, head_forward(info, number), args.model)
             base.append(run(template, seed=300 + number))
             others.append(run(methods, seed=300 + number))
         add_head(report, name, N_HEADS * n_samples, "others", pool(others), pool(base))
@@ -426,7 +423,7 @@ def heads(args, report):
     for kind, name in (("eeg", "60 electrodes"), ("mag", "102 mag, real")):
         info = sample_info(kind)
         template = on_template(info, args)
-        subject = Methods(info, sample_forward(info), args.estimator, DATA / "sample")
+        subject = Methods(info, sample_forward(info), args.model, DATA / "sample")
         base, other = (run(m, n_samples=args.n, seed=350) for m in (template, subject))
         add_head(report, name, args.n, "subject", other, base)
 
@@ -478,8 +475,8 @@ def folds(args, report):
     for where, who in cells:
         fwd, subjects_dir = places[where]
         fwd = with_normals(fwd, normals[who])
-        methods = Methods(info, fwd, args.estimator, subjects_dir)
-        cell = score_cell(methods, test_library(), NUMBERS, (5, 20), n_samples, 360,
+        methods = Methods(info, fwd, args.model, subjects_dir)
+        cell = score_cell(methods, args.library, NUMBERS, (5, 20), n_samples, 360,
                           n_jobs=args.jobs)  # fmt: skip
         base = base or cell
         name = f"{where} / {who}"
@@ -513,7 +510,7 @@ def electrodes(args, report):
     for (family, n_electrodes), (montage, names) in MONTAGES.items():
         methods = on_template(biosemi_info(montage=montage, ch_names=names), args)
         scores = score_cell(
-            methods, test_library(), NUMBERS, (5, 20), args.n, 400, n_jobs=args.jobs
+            methods, args.library, NUMBERS, (5, 20), args.n, 400, n_jobs=args.jobs
         )
         cells[family, n_electrodes] = scores
         report.add_scores(f"{family} {n_electrodes}", args.n, scores)
@@ -523,10 +520,10 @@ def electrodes(args, report):
         for rule in RULES:
             le = mean_le(cells[key], rule)
             report.add_value(f"LE of {key[0]} {key[1]}, {rule} rule", le, "<= 9 mm")
-    plot_electrodes(report.rows, args.out)
+    plot_electrodes(report.rows, args.results)
 
 
-def plot_electrodes(rows, out):
+def plot_electrodes(rows, results):
     """Save the curve of LE over the number of electrodes."""
     import matplotlib
 
@@ -553,8 +550,7 @@ def plot_electrodes(rows, out):
         ax.minorticks_off()
     axes[0].set_ylabel("localization error (mm)")
     axes[1].legend(fontsize="x-small")
-    folder = ROOT / "doc" / "figures" if out == RESULTS else out
-    fig.savefig(folder / "electrodes.png", dpi=150)
+    fig.savefig(figures_folder(results) / "electrodes.png", dpi=150)
     plt.close(fig)
 
 
@@ -575,15 +571,15 @@ def personalised(args, report):
         cases.append(("102 mag, real", info, sample_forward(info), DATA / "sample"))
     for name, info, fwd, subjects_dir in cases:
         where = (fwd, info, None, subjects_dir)
-        n_steps = count_steps(args.estimator, where, 60 * args.minutes)
+        n_steps = count_steps(args.model, where, 60 * args.minutes)
         began = time.perf_counter()
-        fitted = fit(args.estimator, n_steps, where)
+        fitted = fit(args.model, n_steps, where)
         minutes = (time.perf_counter() - began) / 60
-        losses = [loss for _, loss in fitted.history_]
+        losses = [loss for _, loss in fitted.history]
         cells = []
-        for what, estimator in (("generic", args.estimator), ("personalised", fitted)):
-            methods = Methods(info, fwd, estimator, subjects_dir)
-            cells.append(score_cell(methods, test_library(), NUMBERS, (5, 20), args.n,
+        for what, model in (("generic", args.model), ("personalised", fitted)):
+            methods = Methods(info, fwd, model, subjects_dir)
+            cells.append(score_cell(methods, args.library, NUMBERS, (5, 20), args.n,
                                     500, n_jobs=args.jobs))  # fmt: skip
             report.add_scores(f"{name}: {what}", args.n, cells[-1])
         report.say(
@@ -596,10 +592,10 @@ def personalised(args, report):
 
 
 def fit(start, n_steps, where):
-    """Return the personalised estimator."""
+    """Return the personalised model."""
     fwd, info, noise_cov, subjects_dir = where
     estimator = mne_deepsif.DeepSIFEstimator(start, n_steps=n_steps, random_state=0)
-    return estimator.fit(fwd, info, noise_cov, subjects_dir=subjects_dir)
+    return estimator.fit(fwd, info, noise_cov, subjects_dir=subjects_dir).model_
 
 
 def count_steps(start, where, seconds):
@@ -644,7 +640,7 @@ def silence(args, report):
         f"{'':14s}{'method':8s}{'n':>6s}{'< 2 cm2':>9s}{'median':>8s}{'95 %':>8s}  cm2"
     )
     methods = on_template(biosemi_info(), args)
-    chunks = in_chunks(partial(silence_chunk, methods), args.n, args.jobs)
+    chunks = in_chunks(partial(silence_chunk, methods, args.library), args.n, args.jobs)
     for method in METHODS:
         table = np.concatenate([chunk[method] for chunk in chunks])
         best = table[:, 3:]  # share of the best cluster, without and with source
@@ -671,15 +667,15 @@ def silence(args, report):
 EXPLAINED = 0.5  # share of power: a source 0 dB over the rest
 
 
-def silence_chunk(methods, offset, n_samples):
+def silence_chunk(methods, library, offset, n_samples):
     """Return what ``silence_row`` does, (n_samples, 5) for each method."""
     simulator = WithAndWithout(
-        test_library(), 500, n_sources={1: 1.0}, background_snr=(10.0, 15.0),
+        library, 500, n_sources={1: 1.0}, background_snr=(10.0, 15.0),
         noise="authors", margin=-0.1, seed=600 + offset,
     )  # fmt: skip
-    gain = torch.as_tensor(methods.sensors.gain).float()
-    whitener = methods.sensors.whitener
-    gain_white = (whitener @ methods.sensors.gain).astype(np.float32)
+    gain = torch.as_tensor(methods.scaled.gain).float()
+    whitener = methods.scaled.whitener
+    gain_white = methods.leadfield.gain_white.astype(np.float32)
     rows = {method: [] for method in METHODS}
     for first in range(0, n_samples, BATCH):
         size = min(BATCH, n_samples - first)
@@ -798,7 +794,7 @@ def robustness(args, report):
     quarter of the parcels. 1-3 Hz: the sources' waveforms filtered.
     """
     report.say(HEADER)
-    methods, library = authors_methods(args.estimator), test_library()
+    methods, library = authors_methods(args.model), args.library
     noisy = partial(RealisticNoise, recording=read_noise())
     cells = {
         "base": dict(library=library),
@@ -883,9 +879,9 @@ def command_of(name, args):
     return command + (f" --minutes {args.minutes:g}" if name == "personalised" else "")
 
 
-def save(record, name, out):
+def save(record, name, results):
     """Put a part's record beside those of the other parts, and write the text anew."""
-    fname = out / "generic.json"
+    fname = results / "generic.json"
     records = json.loads(fname.read_text()) if fname.is_file() else {}
     records[name] = record
     records = {part: records[part] for part in PARTS if part in records}
@@ -900,7 +896,7 @@ def save(record, name, out):
     for record in records.values():
         title, *rest = record["lines"]
         lines += [title, *as_lines(record), *rest]
-    (out / "generic.txt").write_text("\n".join(lines) + "\n")
+    (results / "generic.txt").write_text("\n".join(lines) + "\n")
 
 
 def main():
@@ -912,16 +908,18 @@ def main():
     parser.add_argument("--minutes", type=float, default=10.0, help="of one fit")
     parser.add_argument("--jobs", type=int, default=2, help="threads; with a GPU use 1")
     parser.add_argument("--weights", default="generic", help="name or file")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
+    if args.smoke:
+        args.n = 4
     if args.n < 4:
         parser.error(f"--n must be at least 4, got {args.n}.")
     mne.set_log_level("ERROR")
     keep_memory()
-    args.out.mkdir(parents=True, exist_ok=True)
-    args.estimator = load_estimator(args.weights)
+    args.model = load_model(args.weights)
+    args.sizes = SMALL_LIBRARY if args.smoke else {}
+    args.library = held_out_library(mne_deepsif.make_template_parcels(), **args.sizes)
     for name in args.parts:
-        save(run_part(name, args), name, args.out)
+        save(run_part(name, args), name, args.results)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from threadpoolctl import threadpool_limits
 
 import mne_deepsif
 from mne_deepsif import metrics
-from mne_deepsif.estimator import _sensors
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.library import make_library
+from mne_deepsif.estimator import make_training_leadfield
+from mne_deepsif.head.leadfield import channel_std, make_leadfield
+from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation import Simulator
-from mne_deepsif.weights import load_estimator
+from mne_deepsif.simulation.library import make_library
 
 DATA = ROOT.parent / "shared" / "data"
 LIBRARY_SEED = 9000  # training has others
@@ -32,16 +32,11 @@ BATCH = 8  # samples that are estimated at once: few, to stay in the processor's
 SECONDS = Counter()  # processor time of each stage, and the number of samples
 
 
-def held_out_library(parcels):
+def held_out_library(parcels, **sizes):
     """Return patches, waveforms and background that no training has seen."""
+    sizes = dict(n_patches=4000, n_waveforms=4000, background=60.0) | sizes
     return make_library(
-        parcels,
-        sfreq=500.0,
-        n_patches=4000,
-        n_waveforms=4000,
-        background=60.0,
-        papers_only=True,
-        random_state=LIBRARY_SEED,
+        parcels, sfreq=500.0, papers_only=True, random_state=LIBRARY_SEED, **sizes
     )
 
 
@@ -95,22 +90,26 @@ def parcel_mean(leadfield):
 
 
 class Methods:
-    """DeepSIF and MNE's methods on the same sensors; estimates on parcels."""
+    """DeepSIF and MNE's methods on the same sensors; estimates on parcels.
 
-    def __init__(self, info, fwd, estimator=None, subjects_dir=None):
+    ``scaled`` is the leadfield in units of the channels' noise, ``std``.
+    """
+
+    def __init__(self, info, fwd, model=None, subjects_dir=None):
         self.info = info
         self.cov = mne.make_ad_hoc_cov(info)
         self.parcels = mne_deepsif.make_template_parcels()
         self.leadfield = make_leadfield(
             info, fwd, self.cov, parcels=self.parcels, subjects_dir=subjects_dir
         )
-        self.sensors = _sensors(self.leadfield, "backprojection")
-        self.std = self.leadfield.gain[:, 0] / self.sensors.gain[:, 0]
+        self.scaled = make_training_leadfield(self.leadfield, "backprojection")
+        self.std = channel_std(self.leadfield)[:, 0]
         inverse = mne.minimum_norm.make_inverse_operator(
             info, fwd, self.cov, fixed=True, depth=None
         )
         self.kernels = {method: self._kernel(inverse, method) for method in METHODS[1:]}
-        self.estimator = load_estimator("generic") if estimator is None else estimator
+        model = load_model("generic") if model is None else model
+        self.prepared = model.prepare(self.leadfield.gain_white)
 
     def _kernel(self, inverse, method):
         """Return MNE's linear estimate from sensors to parcels."""
@@ -135,11 +134,8 @@ class Methods:
         """
         if method != "DeepSIF":
             return self.kernels[method] @ data.astype(np.float32)
-        sources = self.estimator._estimate(
-            self.sensors.whitener @ data,
-            self.sensors.whitener @ self.sensors.gain,
-            self.info["sfreq"],
-        )
+        data_white = self.scaled.whitener @ data
+        sources = self.prepared.estimate(data_white, self.info["sfreq"])
         return sources.astype(np.float32)
 
 
@@ -200,7 +196,7 @@ def score_cell(
         | options
     )
     if truth is None:
-        truth = methods.sensors.gain, None, methods.parcels
+        truth = methods.scaled.gain, None, methods.parcels
 
     def score_chunk(offset, n_samples):
         source = simulator(library, 500, seed=seed + offset, **options)

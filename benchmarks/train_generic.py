@@ -26,18 +26,19 @@ import numpy as np
 import scipy.linalg
 from scipy.spatial import cKDTree
 
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.library import make_library
-from mne_deepsif.parcels import make_template_parcels
-from mne_deepsif.template import (
+from mne_deepsif.cache import PACKAGE_DATA
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.head.parcels import make_template_parcels
+from mne_deepsif.head.template import (
     make_template_bem,
     make_template_source_space,
     make_template_subject,
     make_template_trans,
 )
-from mne_deepsif.training import Sensors, save_training_set
+from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.batches import TrainingLeadfield
+from mne_deepsif.training.training_set import save_training_set
 
-ROOT = Path(__file__).resolve().parents[1]
 SEED = 20_261_121
 RECIPE = 3  # to be raised with every change of what a head is
 LIBRARY_SEED = 1
@@ -342,13 +343,13 @@ def sensors_of(info, fwd, names, folds, rng):
     fwd = with_normals(fwd, [nn @ rotation.T for nn in normals])
     leadfield = make_leadfield(picked, fwd, cov, parcels=parcels)
     std = np.sqrt(variance)
-    return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
+    return TrainingLeadfield(leadfield.gain / std[:, None], leadfield.whitener * std)
 
 
 def joined(first, second, rng):
     """Return MEG and EEG as one set of sensors, one of the two with less noise."""
     factor = np.exp(rng.normal(0, 0.8))
-    return Sensors(
+    return TrainingLeadfield(
         np.concatenate([first.gain * factor, second.gain]),
         scipy.linalg.block_diag(first.whitener, second.whitener),
     )
@@ -444,7 +445,7 @@ def read_head(out, index):
     with np.load(out / f"head-{index:02d}.npz") as arrays:
         names = [name[: -len("_gain")] for name in arrays if name.endswith("_gain")]
         return {
-            name: Sensors(
+            name: TrainingLeadfield(
                 arrays[f"{name}_gain"].astype(np.float32), arrays[f"{name}_whitener"]
             )
             for name in names
@@ -478,7 +479,7 @@ def with_brain_noise(sensors, activity, rng):
     covariance *= np.exp(rng.uniform(np.log(0.1), np.log(100)))
     values, vectors = np.linalg.eigh(np.eye(len(covariance)) + covariance)
     whitener = (vectors / np.sqrt(values)).T @ sensors.whitener
-    return Sensors(sensors.gain, whitener.astype(np.float32))
+    return TrainingLeadfield(sensors.gain, whitener.astype(np.float32))
 
 
 def make_training_set(out):

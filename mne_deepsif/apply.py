@@ -10,17 +10,17 @@ import mne
 import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
 
-from .checks import check_units
-from .leadfield import good_spans
-from .prepared import (
-    apply_array,
+from .head.channels import check_units, good_spans
+from .inverse.plan import (
+    Power,
+    estimate_parcels,
     log_explained,
     make_plan,
     make_stc,
     warn_constant,
 )
-from .trust import warn_if_unusual
-from .windows import chunks, window_starts
+from .inverse.windows import chunks, window_starts
+from .trust.verdict import warn_if_unusual
 
 _GROUP = 32  # windows estimated together
 _DENSE = 2**29  # bytes; a larger estimate of raw stays in parcels until it is used
@@ -105,16 +105,16 @@ def apply_deepsif(
         nave=evoked.nave,
         subjects_dir=subjects_dir,
     )
-    sources, powers = apply_array(evoked.data, plan)
-    log_explained(powers)
-    warn_constant(powers, plan)
-    check_units(evoked.data[plan.picks], plan.leadfield.ch_types)
-    warn_if_unusual(evoked.data, sources, plan)
-    stc = make_stc(sources, plan, evoked.times[0])
+    estimate = estimate_parcels(evoked.data, plan)
+    log_explained(estimate.power)
+    warn_constant(estimate.power, plan)
+    check_units(estimate.data, plan.leadfield.ch_types)
+    warn_if_unusual(estimate, plan)
+    stc = make_stc(estimate.sources, plan, evoked.times[0])
     if not return_residual:
         return stc
     residual = evoked.copy().pick(plan.leadfield.ch_names).apply_proj()
-    residual.data[:] = _subtract_fit(evoked.data, sources, plan)
+    residual.data[:] = _subtract_fit(estimate, plan)
     return stc, residual
 
 
@@ -281,7 +281,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else len(used), n_times)
     sources = np.full((len(used), n_times), np.nan, np.float32)
-    powers = np.zeros(4)
+    power, units_known = Power(), False
     pieces = [
         [first + bound for bound in piece]
         for first, last in spans
@@ -289,15 +289,16 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     ]
     for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
         data = raw.get_data(start=first, stop=last)
-        piece, these = apply_array(data, plan, used)
-        powers += these
+        if not units_known:  # once, and before hours of work
+            units_known = check_units(data[plan.picks], plan.leadfield.ch_types)
+        estimate = estimate_parcels(data, plan, used)
+        power += estimate.power
         skip = -(begin - start) % decim  # to the next sample to keep
-        piece = piece[:, begin - first + skip : end - first : decim]
+        piece = estimate.sources[:, begin - first + skip : end - first : decim]
         at = (begin - start + skip) // decim
         sources[:, at : at + piece.shape[1]] = piece
-    log_explained(powers)
-    warn_constant(powers, plan)
-    check_units(data[plan.picks], plan.leadfield.ch_types)
+    log_explained(power)
+    warn_constant(power, plan)
     return sources, used
 
 
@@ -345,26 +346,25 @@ def _check_range(start, stop, n_times):
     return first, last
 
 
-def _subtract_fit(data, sources, plan):
+def _subtract_fit(estimate, plan):
     leadfield = plan.leadfield
-    return leadfield.projector @ data[plan.picks] - leadfield.gain @ sources
+    return leadfield.projector @ estimate.data - leadfield.gain @ estimate.sources
 
 
 def _iterate_epochs(epochs, plan):
     """Yield the estimates of epochs, some of which go through the network at once."""
     length = max(len(epochs.times), plan.window)
     n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
-    total = np.zeros(4)
+    power = Power()
     for index, group in enumerate(_group(epochs, n_group)):
-        data = np.stack(group)
-        sources, powers = apply_array(data, plan)
-        total += powers
+        estimate = estimate_parcels(np.stack(group), plan)
+        power += estimate.power
         if index == 0:  # once, and before a generator is left half used
-            warn_constant(powers, plan)
-            check_units(data[:, plan.picks], plan.leadfield.ch_types)
-        for source in sources:
-            yield make_stc(source, plan, epochs.times[0])
-    log_explained(total)
+            warn_constant(estimate.power, plan)
+            check_units(estimate.data, plan.leadfield.ch_types)
+        for sources in estimate.sources:
+            yield make_stc(sources, plan, epochs.times[0])
+    log_explained(power)
 
 
 def _group(epochs, n_group):

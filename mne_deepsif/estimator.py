@@ -1,25 +1,37 @@
 """DeepSIFEstimator: fit on a forward solution, predict, save and read."""
 
-import copy
 import hashlib
 from contextlib import nullcontext
-from functools import lru_cache
 
 import mne
 import numpy as np
 from mne.utils import _check_option, _validate_type, logger, use_log_level, verbose
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
-from .checks import make_fingerprint
-from .leadfield import make_leadfield
-from .parcels import Parcels, make_template_parcels
-from .windows import cut, overlap_add, pad, window_length
+from .apply import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
+from .head.fingerprint import make_fingerprint
+from .head.leadfield import channel_std, make_leadfield
+from .head.parcels import Parcels, make_template_parcels
+from .inverse.files import one_clear_error, read_model, write_model
+from .inverse.model import Model
+from .inverse.operator import resolve_model
+from .network.architectures import ARCHITECTURES, make_network
+from .network.device import resolve_device
+from .network.encoder import N_KERNELS
+from .training.batches import TrainingLeadfield
+from .training.trainer import Trainer, TrainingOptions
 
-_BATCH = 64  # windows that go through the network at once
+# parameters that a file does not keep: the reader's machine has others
+_NOT_STORED = {
+    "weights": None,
+    "parcels": None,
+    "checkpoint": None,
+    "device": "auto",
+    "verbose": None,
+}
 
 
 class DeepSIFEstimator(BaseEstimator):
@@ -29,9 +41,9 @@ class DeepSIFEstimator(BaseEstimator):
 
     Parameters
     ----------
-    weights : str | path-like | DeepSIFEstimator | None
+    weights : str | path-like | DeepSIFEstimator | Model | None
         What :meth:`fit` starts from: a name (see :func:`mne_deepsif.fetch_weights`), a
-        file, a fitted estimator, or None for random weights.
+        file, a fitted estimator or model, or None for random weights.
     encoder : "backprojection" | "sensors"
         What the network reads: the data projected back on the parcels through the
         whitened leadfield, so that any sensors and any head serve, or, as published,
@@ -66,6 +78,8 @@ class DeepSIFEstimator(BaseEstimator):
 
     Attributes
     ----------
+    model_ : Model
+        The fitted model; the attributes below are read from it.
     network_ : torch.nn.Module
         The trained network, on the CPU.
     parcels_ : Parcels
@@ -135,6 +149,12 @@ class DeepSIFEstimator(BaseEstimator):
         clone.weights = self.weights
         return clone
 
+    def __repr__(self, N_CHAR_MAX=700):
+        """Say what it is fitted on, or with which parameters it was made."""
+        if not hasattr(self, "model_"):
+            return super().__repr__(N_CHAR_MAX)
+        return f"<DeepSIFEstimator | {_describe(self.model_)}>"
+
     def fit(self, fwd, info=None, noise_cov=None, *, subjects_dir=None):
         """Train on data simulated with a forward solution.
 
@@ -172,13 +192,13 @@ class DeepSIFEstimator(BaseEstimator):
         return self
 
     def _fit(self, fwd, info, noise_cov, subjects_dir):
-        from .library import make_library
+        from .simulation.library import make_library  # here, as numba takes its time
 
         start = self._starting_point()
         _check_precision(self.precision)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31))
-        parcels = start.parcels_ if start is not None else self._resolve_parcels()
+        parcels = self._resolve_parcels() if start is None else start.parcels
         info = _training_info(fwd) if info is None else info
         noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
         leadfield = make_leadfield(
@@ -186,49 +206,51 @@ class DeepSIFEstimator(BaseEstimator):
             fwd,
             noise_cov,
             parcels=parcels,
-            ch_names=None if start is None else start.ch_names_,
+            ch_names=None if start is None else start.ch_names,
             subjects_dir=subjects_dir,
         )
-        sensors = _sensors(leadfield, self.encoder)
-        sfreq = start.sfreq_ if start is not None else float(self.sfreq)
+        sfreq = float(self.sfreq) if start is None else start.sfreq
         library = make_library(parcels, sfreq=sfreq)
-        trainer = self._train(sensors, parcels, library, start, seed)
-        self.network_ = trainer.network
-        self.parcels_ = parcels
-        self.sfreq_ = sfreq
-        self.n_times_ = trainer.options.n_times
-        self.history_ = list(trainer.history)
+        leadfields = [make_training_leadfield(leadfield, self.encoder)]
+        trainer = self._train(leadfields, parcels, library, start, seed)
         named = self.encoder == "sensors"
-        self.ch_names_ = list(leadfield.ch_names) if named else None
-        self.recipe_ = {
-            "version": __version__,
-            "n_steps": trainer.step,
-            "fit_on": leadfield.subject,
-            "n_channels": len(leadfield.ch_names),
-            "start": start.recipe_ if start is not None else None,
-            "gain_sha256": hashlib.sha256(leadfield.gain.tobytes()).hexdigest(),
-        }
-        self.metrics_ = {
-            "validation_loss_before": trainer.history[0][1],
-            "validation_loss_after": trainer.best_loss,
-        }
-        self.fingerprint_ = make_fingerprint(fwd, leadfield)
+        self.model_ = Model(
+            network=trainer.network,
+            encoder=self.encoder,
+            parcels=parcels,
+            sfreq=sfreq,
+            n_times=trainer.options.n_times,
+            architecture=self.architecture,
+            ch_names=list(leadfield.ch_names) if named else None,
+            recipe={
+                "version": __version__,
+                "n_steps": trainer.step,
+                "fit_on": leadfield.subject,
+                "n_channels": len(leadfield.ch_names),
+                "start": None if start is None else start.recipe,
+                "gain_sha256": hashlib.sha256(leadfield.gain.tobytes()).hexdigest(),
+            },
+            history=list(trainer.history),
+            metrics={
+                "validation_loss_before": trainer.history[0][1],
+                "validation_loss_after": trainer.best_loss,
+            },
+            fingerprint=make_fingerprint(fwd, leadfield),
+            device=self.device,
+        )
         self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
 
-    def _train(self, sensors, parcels, library, start, seed):
-        from .network import N_KERNELS, make_network
-        from .training import Trainer, TrainingOptions, resolve_device
-
-        n_features = len(sensors.gain)
+    def _train(self, leadfields, parcels, library, start, seed):
+        n_features = len(leadfields[0].gain)
         if self.encoder == "backprojection":
             n_features = N_KERNELS * parcels.n_parcels
-        n_times = int(self.n_times) if start is None else start.n_times_
-        sizes = {} if start is None else start.network_.sizes
+        n_times = int(self.n_times) if start is None else start.n_times
+        sizes = {} if start is None else start.network.sizes
         network = make_network(
             self.architecture, n_features, parcels.n_parcels, n_times, seed, **sizes
         )
         if start is not None:
-            network.load_state_dict(start.network_.state_dict())
+            network.load_state_dict(start.network.state_dict())
         learning_rate = self.learning_rate
         if learning_rate is None:
             learning_rate = 1e-3 if start is None else 3e-4
@@ -247,7 +269,7 @@ class DeepSIFEstimator(BaseEstimator):
         trainer = Trainer(
             network,
             library,
-            [sensors],
+            leadfields,
             options,
             device=resolve_device(self.device),
             checkpoint=self.checkpoint,
@@ -265,9 +287,7 @@ class DeepSIFEstimator(BaseEstimator):
         return trainer
 
     def _starting_point(self):
-        """Return the estimator to start from (None: random weights), checked."""
-        from .network import ARCHITECTURES
-
+        """Return the model to start from (None: random weights), checked."""
         _check_option("encoder", self.encoder, ["backprojection", "sensors"])
         _check_option("architecture", self.architecture, list(ARCHITECTURES))
         if self.architecture == "published" and self.encoder != "sensors":
@@ -277,13 +297,7 @@ class DeepSIFEstimator(BaseEstimator):
             )
         if self.weights is None:
             return None
-        if isinstance(self.weights, DeepSIFEstimator):
-            start = self.weights
-            check_is_fitted(start)
-        else:
-            from .weights import load_estimator
-
-            start = load_estimator(self.weights)
+        start = resolve_model(self.weights)
         for name in ("encoder", "architecture"):
             if getattr(start, name) != getattr(self, name):
                 raise ValueError(
@@ -291,8 +305,8 @@ class DeepSIFEstimator(BaseEstimator):
                     f" got {name}={getattr(self, name)!r}; use weights=None to train "
                     "from random weights."
                 )
-        if self.parcels is not None and self.parcels is not start.parcels_:
-            if not np.array_equal(self.parcels.mapping, start.parcels_.mapping):
+        if self.parcels is not None and self.parcels is not start.parcels:
+            if not np.array_equal(self.parcels.mapping, start.parcels.mapping):
                 raise ValueError(
                     f"weights={self.weights!r} belong to another parcellation than "
                     "parcels; use weights=None, or parcels=None to take theirs."
@@ -326,9 +340,7 @@ class DeepSIFEstimator(BaseEstimator):
         stc : SourceEstimate | list of SourceEstimate
             What :func:`mne_deepsif.apply_deepsif` (or ``_epochs``, ``_raw``) returns.
         """
-        from . import apply
-
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         if fwd is None:
             fwd = getattr(self, "_fwd", None)
             noise_cov = noise_cov or getattr(self, "_noise_cov", None)
@@ -339,75 +351,12 @@ class DeepSIFEstimator(BaseEstimator):
                 "solution; pass fwd to predict."
             )
         _validate_type(inst, (mne.Evoked, mne.BaseEpochs, mne.io.BaseRaw), "inst")
-        function = apply.apply_deepsif_raw
+        function = apply_deepsif_raw
         if isinstance(inst, mne.Evoked):
-            function = apply.apply_deepsif
+            function = apply_deepsif
         elif isinstance(inst, mne.BaseEpochs):
-            function = apply.apply_deepsif_epochs
+            function = apply_deepsif_epochs
         return function(inst, fwd, noise_cov, estimator=self, subjects_dir=subjects_dir)
-
-    def _estimate(self, data, gain, sfreq, mixing=None):
-        """Estimate the activity of the parcels.
-
-        Parameters
-        ----------
-        data : array of shape (n_channels, n_times) or (n_samples, n_channels, n_times)
-            Whitened data (``encoder="backprojection"``) or the channels, of one or
-            more recordings (epochs) of equal length.
-        gain : array of shape (n_channels, n_parcels)
-            Leadfield in the same units.
-        sfreq : float
-            Sampling rate of the data (Hz).
-        mixing : array of shape (n_rows, n_parcels) | None
-            Return ``mixing @ sources`` instead, which is less work for few rows.
-
-        Returns
-        -------
-        sources : array of shape (..., n_parcels or n_rows, n_times)
-            Source activity that explains the data best, scale per window.
-        """
-        n_times = data.shape[-1]
-        length = window_length(self.n_times_, self.sfreq_, sfreq)
-        padded = pad(data, length)
-        windows = cut(padded, length, self.n_times_)
-        batch = windows.reshape(-1, *windows.shape[-2:])
-        sources = self._estimate_windows(batch, gain, mixing)
-        sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
-        sources = overlap_add(sources, length, padded.shape[-1])
-        first = (padded.shape[-1] - n_times) // 2
-        return sources[..., first : first + n_times]
-
-    def _estimate_windows(self, windows, gain, mixing=None):
-        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
-        import torch
-
-        from .training import resolve_device
-
-        device = resolve_device(self.device)
-        network = self.network_
-        if device != "cpu":  # a copy: others may be using it
-            network = copy.deepcopy(network).to(device)
-        unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 away from underflow
-        gain = np.asarray(gain / unit, np.float32)
-        kernels = correlation = None
-        if self.encoder == "backprojection":
-            make = _make_kernels if device == "cpu" else _make_kernels.__wrapped__
-            kernels = make(gain.tobytes(), gain.shape).to(device)
-            pairs = np.array(self.parcels_.adjacency.nonzero(), np.int32)
-            correlation = _make_correlation(pairs.tobytes(), gain.shape[1])
-            correlation = [block.to(device) for block in correlation]
-        gain = torch.as_tensor(gain, device=device)
-        if mixing is not None:
-            mixing = torch.as_tensor(mixing, device=device)
-        scale = np.abs(windows).max((1, 2), keepdims=True)
-        scale = np.where(scale > 0, scale, 1.0)
-        data = torch.as_tensor(windows / scale, device=device)
-        with torch.inference_mode():
-            sources = [
-                _estimate_batch(network, batch, gain, kernels, correlation, mixing)
-                for batch in data.split(_BATCH)
-            ]
-        return torch.cat(sources).cpu().numpy() * (scale / unit)
 
     @verbose
     def save(self, fname, *, overwrite=False, verbose=None):
@@ -421,10 +370,40 @@ class DeepSIFEstimator(BaseEstimator):
             Replace an existing file.
         %(verbose)s
         """
-        check_is_fitted(self)
-        from .files import write_estimator
+        check_is_fitted(self, "model_")
+        params = self.get_params(deep=False) | _NOT_STORED
+        write_model(self.model_, fname, params, overwrite=overwrite)
 
-        write_estimator(self, fname, overwrite=overwrite)
+
+def _from_model(name):
+    """Make a property that reads a field of the fitted model."""
+
+    def read(estimator):
+        if "model_" not in vars(estimator):
+            raise AttributeError(f"{name}_ is there after fit only.")
+        return getattr(estimator.model_, name)
+
+    return property(read)
+
+
+# the fitted attributes that scikit-learn's users expect
+for _name in (
+    *("network", "parcels", "sfreq", "n_times", "ch_names"),
+    *("history", "recipe", "metrics", "fingerprint"),
+):
+    setattr(DeepSIFEstimator, f"{_name}_", _from_model(_name))
+
+
+def _describe(model):
+    """Say in a line what a model was fitted on, and what it reads."""
+    recipe = model.recipe
+    head = recipe.get("fit_on")
+    place = f"fitted on {head}" if head else "fitted"
+    if n_channels := recipe.get("n_channels"):
+        place += f" ({n_channels} channels)"
+    window = f"{1e3 * model.n_times / model.sfreq:.0f} ms at {model.sfreq:g} Hz"
+    kind = f"encoder={model.encoder!r}, architecture={model.architecture!r}"
+    return f"{place}, {kind}, {model.parcels.n_parcels} parcels, windows of {window}"
 
 
 def _check_precision(precision):
@@ -446,10 +425,8 @@ def _training_info(fwd):
     return raw.info
 
 
-def _sensors(leadfield, encoder):
-    """Return the leadfield as training takes it: gain in units of channel noise."""
-    from .training import Sensors
-
+def make_training_leadfield(leadfield, encoder):
+    """Return a leadfield as training takes it: gain in units of channel noise."""
     if encoder == "sensors":
         ch_types = sorted(set(leadfield.ch_types))
         if len(ch_types) > 1:
@@ -457,60 +434,33 @@ def _sensors(leadfield, encoder):
                 "encoder='sensors' needs channels of one type, since it reads them as "
                 f"they are, got {ch_types}; pick one, or use encoder='backprojection'."
             )
-        return Sensors(leadfield.gain)
+        return TrainingLeadfield(leadfield.gain)
     # the covariance that the whitener stands for, back in channel space
-    std = np.sqrt(np.square(np.linalg.pinv(leadfield.whitener)).sum(1))
-    std = np.where(std > 0, std, std.max())
-    return Sensors(leadfield.gain / std[:, None], leadfield.whitener * std)
+    std = channel_std(leadfield)
+    return TrainingLeadfield(leadfield.gain / std, leadfield.whitener * std.T)
 
 
-@lru_cache(maxsize=12)  # some MB each; a trust report needs 11
-def _make_kernels(gain, shape):
-    """Make the kernels of a leadfield, given as bytes; kept for the next call."""
-    import torch
+def read_deepsif(fname):
+    """Read an estimator saved with :meth:`DeepSIFEstimator.save`.
 
-    from .network import backprojection_kernels
+    Parameters
+    ----------
+    fname : path-like
+        A ``.safetensors`` file. Nothing in it is executed.
 
-    gain = np.frombuffer(gain, np.float32).reshape(shape).astype(float)
-    return backprojection_kernels(torch.as_tensor(gain)).float()
+    Returns
+    -------
+    estimator : DeepSIFEstimator
+        The fitted estimator.
 
-
-@lru_cache(maxsize=4)  # 4 MB each
-def _make_correlation(pairs, n_parcels):
-    """Make the prior correlation of parcels, from pairs of neighbours as bytes."""
-    from .reweighting import neighbour_correlation
-
-    pairs = np.frombuffer(pairs, np.int32).reshape(2, -1)
-    shape = n_parcels, n_parcels
-    return neighbour_correlation(
-        sparse.coo_array((np.ones(len(pairs[0])), tuple(pairs)), shape=shape)
-    )
-
-
-def _estimate_batch(network, data, gain, kernels, correlation, mixing=None):
-    """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
-    from .network import encode, principal_components
-    from .reweighting import reweight
-
-    if kernels is None:
-        data = (data - data.mean(-1, keepdim=True)).float()
-        estimate = network(encode(data)).mT
-        estimate = _least_squares_scale(data, estimate, gain) * estimate
-        return estimate if mixing is None else mixing @ estimate.double()
-    patterns, courses = principal_components(data, network.sizes["n_components"])
-    patterns, courses = patterns.float(), courses.float()
-    answer = network(encode(patterns, kernels)).mT
-    estimate = reweight(answer, patterns, gain, correlation)
-    estimate = _least_squares_scale(patterns, estimate, gain) * estimate
-    if mixing is None:
-        return estimate @ courses
-    return (mixing @ estimate.double()) @ courses.double()
-
-
-def _least_squares_scale(data, estimate, gain):
-    """Return the factor (n_windows, 1, 1) >= 0 with which gain @ estimate fits best."""
-    predicted = gain @ estimate
-    power = predicted.square().sum((1, 2), keepdim=True)
-    product = (data * predicted).sum((1, 2), keepdim=True)
-    # a fit with the wrong sign explains nothing: the sign is the network's to say
-    return (product / power.clamp_min(1e-30)).clamp_min(0.0)
+    Notes
+    -----
+    A file that is damaged, or was not written by :meth:`DeepSIFEstimator.save`, raises
+    a ValueError that names the file: sizes are compared with the arrays that are there
+    before anything is built, and a checksum covers header and arrays.
+    """
+    model, params = read_model(fname)
+    with one_clear_error(fname):
+        estimator = DeepSIFEstimator(**params | _NOT_STORED)
+    estimator.model_ = model
+    return estimator

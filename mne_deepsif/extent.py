@@ -8,12 +8,12 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from mne.io.constants import FIFF
 from mne.utils import _check_option, _validate_type, verbose
 from scipy import sparse
 
-from .anatomy import read_white
-from .mesh import edge_graph, vertex_areas
+from ._mne import FIFF
+from .head.anatomy import read_white
+from .head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
 from .metrics import active_parcels
 
 _HEMIS = ("lh", "rh")
@@ -164,7 +164,7 @@ def estimate_extent(
     more. On the template's head they are the template's.
     """
     stc = _check_stc(stc)
-    surfs, to_mri = _check_src(src, stc)
+    surfs, to_mri = _check_src(src)
     _check_option("rule", rule, ("peak", "authors"))
     _check_labels(labels, stc.subject)
     if not min_area >= 0:
@@ -206,7 +206,7 @@ def _check_stc(stc):
     return stc.magnitude() if isinstance(stc, mne.VectorSourceEstimate) else stc
 
 
-def _check_src(src, stc):
+def _check_src(src):
     """Return the two surfaces and the transform of their positions to surface RAS."""
     _validate_type(src, (mne.Forward, mne.SourceSpaces), "src")
     trans = None
@@ -217,17 +217,11 @@ def _check_src(src, stc):
             "src must be a surface source space of two hemispheres, got "
             f"{[s['type'] for s in src]}."
         )
-    for surf, vertices in zip(src, stc.vertices):
+    for surf in src:
         if not len(surf["tris"]) or len(surf["rr"]) != surf["np"]:
             raise ValueError(
                 "src must hold the whole surfaces with their triangles. Pass the "
                 "source space of mne.setup_source_space, or the forward made with it."
-            )
-        if not np.isin(vertices, surf["vertno"]).all():
-            raise ValueError(
-                "stc must lie on the vertices of src, but "
-                f"{np.setdiff1d(vertices, surf['vertno']).size} of its vertices are not"
-                " in it. Pass the forward that made the estimate."
             )
     frame = src[0]["coord_frame"]
     if frame == FIFF.FIFFV_COORD_MRI:
@@ -278,11 +272,8 @@ def _window_masks(stc, windows):
 
 def _spread(stc, surfs):
     """Return amplitudes of all vertices of the source space, lh and rh."""
-    rows = []
-    for surf, vertices, offset in zip(surfs, stc.vertices, (0, surfs[0]["nuse"])):
-        rows.append(offset + np.searchsorted(surf["vertno"], vertices))
     data = np.zeros((sum(surf["nuse"] for surf in surfs), len(stc.times)))
-    data[np.concatenate(rows).astype(int)] = stc.data
+    data[find_rows(stc.vertices, [surf["vertno"] for surf in surfs], "stc")] = stc.data
     return data
 
 
@@ -297,22 +288,8 @@ class _Surface:
         self.position = mne.transforms.apply_trans(to_mri, surf["rr"])
         self.areas = vertex_areas(surf["rr"], surf["tris"])
         self.graph = edge_graph(surf["tris"], surf["np"], surf["rr"])
-        self.owner = self._find_owner()
-
-    def _find_owner(self):
-        """Return the index of the used vertex nearest each vertex, -1 for none."""
-        owner = np.full(len(self.rr), -1)
-        if len(self.vertno):
-            *_, nearest = sparse.csgraph.dijkstra(
-                self.graph,
-                directed=False,
-                indices=self.vertno,
-                min_only=True,
-                return_predecessors=True,
-            )
-            reached = nearest >= 0
-            owner[reached] = np.searchsorted(self.vertno, nearest[reached])
-        return owner
+        # index of the used vertex nearest each vertex
+        self.owner = nearest_along(self.graph, self.vertno)
 
     def of_used(self, mask):
         """Turn a mask of used vertices into one of all vertices."""

@@ -8,8 +8,28 @@ import numpy as np
 from mne.utils import _validate_type
 
 from .extent import check_extents, times_within
-from .leadfield import make_whitener
-from .windows import explained
+from .head.channels import make_whitener, pick_ch_names
+from .head.leadfield import fix_orientation
+from .head.mesh import find_rows
+
+
+def explained(data_white, fit_white):
+    """Compute the share of the data's power that a fit explains, at each time.
+
+    Parameters
+    ----------
+    data_white, fit_white : array of shape (..., n_channels, n_times)
+        Whitened data, and the leadfield times the estimate.
+
+    Returns
+    -------
+    share : array of shape (..., n_times)
+        ``1 - |data - fit|² / |data|²``: 1 is all, 0 what silence explains; negative
+        where the fit is worse than silence, NaN where the data are 0.
+    """
+    power = np.sum(np.square(data_white), axis=-2)
+    rest = np.sum(np.square(data_white - fit_white), axis=-2)
+    return 1 - np.divide(rest, power, out=np.full(power.shape, np.nan), where=power > 0)
 
 
 def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
@@ -95,29 +115,27 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
         raise ValueError(
             "stc and evoked must have the same times: crop one as the other was."
         )
-    fwd = mne.convert_forward_solution(fwd, force_fixed=True, verbose="error")
-    bads = {*evoked.info["bads"], *noise_cov["bads"]}
-    shared = {*fwd["sol"]["row_names"]} & {*noise_cov["names"]} - bads
-    names = [name for name in evoked.ch_names if name in shared]
-    if not names:
-        raise ValueError(
-            "evoked, fwd and noise_cov have no good channel in common: use those that "
-            "stc was estimated with."
-        )
-    fwd = mne.pick_channels_forward(fwd, names, ordered=True)
-    whiten = make_whitener(evoked.info, noise_cov, names, rank)
-    data_white = whiten @ evoked.copy().pick(names, exclude=()).data
+    ch_names = pick_ch_names(evoked.info, fwd, noise_cov)
+    whitener = make_whitener(evoked.info, noise_cov, ch_names, rank)
+    gain_white = whitener @ fix_orientation(fwd, ch_names)[0]
+    data_white = whitener @ evoked.data[[evoked.ch_names.index(n) for n in ch_names]]
+    rows = find_rows(stc.vertices, [s["vertno"] for s in fwd["src"]], "stc")
+    gain_white = gain_white[:, rows]
     shares = []
     for extent in extents:
-        vertices = stc.vertices[extent.label.hemi == "rh"]
-        if not np.isin(vertices, extent.label.vertices).any():
-            shares.append(0.0)  # in_label would raise
-            continue
-        part = stc.in_label(extent.label)
-        fit = whiten @ mne.apply_forward(fwd, part, evoked.info, verbose="error").data
+        inside = _within(extent.label, stc.vertices)
         keep = times_within(stc, extent.tmin, extent.tmax)
-        fit, data = fit[:, keep], data_white[:, keep]
-        size = np.linalg.norm(fit) * np.linalg.norm(data)
-        cosine = np.sum(fit * data) / size if size > 0 else 0.0
+        fit = gain_white[:, inside] @ stc.data[np.ix_(inside, keep)]
+        size = np.linalg.norm(fit) * np.linalg.norm(data_white[:, keep])
+        cosine = np.sum(fit * data_white[:, keep]) / size if size > 0 else 0.0
         shares.append(max(0.0, cosine) ** 2)
     return np.array(shares)
+
+
+def _within(label, vertices):
+    """Mark the vertices, lh and rh, that a label holds."""
+    masks = [
+        np.isin(vertno, label.vertices) & (hemi == label.hemi)
+        for hemi, vertno in zip(("lh", "rh"), vertices, strict=True)
+    ]
+    return np.concatenate(masks)

@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 from pickle import UnpicklingError
 
+import torch
 from mne.utils import _check_option, _validate_type
 
 from .estimator import DeepSIFEstimator
-from .parcels import Parcels
+from .head.parcels import Parcels
+from .inverse.model import Model
+from .network.architectures import PublishedNetwork
 
 SFREQ, N_TIMES = 500.0, 500  # of all published networks
 _OUTPUTS = ("value", "value_activation")
@@ -82,19 +85,21 @@ def read_original_checkpoint(fname, ch_names, parcels, *, spatial_output=None):
         sfreq=SFREQ,
         n_times=N_TIMES,
     )
-    estimator.network_ = network
-    estimator.parcels_ = parcels
-    estimator.sfreq_, estimator.n_times_ = SFREQ, N_TIMES
-    estimator.ch_names_ = list(ch_names)
-    estimator.history_ = []
-    estimator.recipe_ = {"original": Path(fname).name}
+    estimator.model_ = Model(
+        network=network,
+        encoder="sensors",
+        parcels=parcels,
+        sfreq=SFREQ,
+        n_times=N_TIMES,
+        architecture="published",
+        ch_names=list(ch_names),
+        recipe={"original": Path(fname).name},
+    )
     return estimator
 
 
 def _load(fname):
     """Read tensors and plain values; refuse what only running code could rebuild."""
-    import torch
-
     if not fname.is_file():
         raise FileNotFoundError(f"fname={str(fname)!r} does not exist.")
     try:
@@ -130,8 +135,6 @@ def _inert(full_name):
 
 
 def _find_state(checkpoint, fname):
-    import torch
-
     keys = list(checkpoint) if isinstance(checkpoint, dict) else []
     state = checkpoint.get("state_dict", checkpoint) if keys else None
     if not isinstance(state, dict) or not all(
@@ -170,10 +173,6 @@ def _resolve_output(checkpoint, spatial_output, fname):
 
 def _make_network(state, spatial_output, fname):
     """Build the network of the sizes that the state dictionary has."""
-    import torch
-
-    from .network import PublishedNetwork
-
     lstm = "temporal.rnns.0.weight_hh_l"
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     spatial, temporal = shapes.get("spatial.fc21.weight"), shapes.get(f"{lstm}0")

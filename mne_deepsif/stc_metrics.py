@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from mne import SourceEstimate
 from mne.utils import _validate_type
-from scipy.spatial import KDTree
 
 from . import metrics
+from .head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
 
 
 def localization_error(stc_true, stc_est, src, *, rule="peak"):
@@ -205,28 +205,22 @@ def _areas(src):
 
 
 def _hemi_areas(surf):
-    """Area of the surface that belongs to each used vertex of a hemisphere, in m²."""
-    corners = surf["rr"][surf["tris"]]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    thirds = np.repeat(np.linalg.norm(cross, axis=1) / 6, 3)
-    areas = np.bincount(surf["tris"].ravel(), thirds, surf["np"])
-    _, owner = KDTree(surf["rr"][surf["vertno"]]).query(surf["rr"])
-    return np.bincount(owner, areas, surf["nuse"])
+    """Area that is nearer, along the surface, to each used vertex than to others."""
+    if not len(surf["tris"]) or len(surf["rr"]) != surf["np"]:
+        raise ValueError(
+            "src must hold the whole surfaces with their triangles. Pass the source "
+            "space of mne.setup_source_space, or that of the forward made with it."
+        )
+    areas = vertex_areas(surf["rr"], surf["tris"])
+    graph = edge_graph(surf["tris"], surf["np"], surf["rr"])
+    owner = nearest_along(graph, surf["vertno"])
+    near = owner >= 0
+    return np.bincount(owner[near], areas[near], surf["nuse"])
 
 
 def _on_source_space(stc, src, name):
     """Spread an estimate over all vertices of a source space, zero elsewhere."""
     _validate_type(stc, SourceEstimate, name)
     data = np.zeros((sum(s["nuse"] for s in src), stc.data.shape[1]))
-    offset, parts = 0, []
-    for vertices, surf in zip(stc.vertices, src, strict=True):
-        if not np.isin(vertices, surf["vertno"]).all():
-            raise ValueError(
-                f"{name} must lie on the vertices of src, but "
-                f"{np.setdiff1d(vertices, surf['vertno']).size} of its vertices are not"
-                " in it. Pass the source space of the forward that made the estimate."
-            )
-        parts.append(offset + np.searchsorted(surf["vertno"], vertices))
-        offset += surf["nuse"]
-    data[np.concatenate(parts)] = stc.data
+    data[find_rows(stc.vertices, [s["vertno"] for s in src], name)] = stc.data
     return data

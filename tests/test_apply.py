@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from dataclasses import dataclass, field, replace
+
 import mne
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from mne_deepsif import (
     DeepSIFEstimator,
+    Model,
     apply_deepsif,
     apply_deepsif_epochs,
     apply_deepsif_raw,
@@ -20,54 +23,42 @@ from mne_deepsif import (
     make_deepsif_operator,
 )
 from mne_deepsif import apply as apply_module
-from mne_deepsif.leadfield import make_leadfield
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.inverse.model import PreparedModel
 
 
-class MinimumNorm(BaseEstimator):
-    """Has what the front doors use of an estimator; linear in the data."""
-
-    def __init__(self, encoder="backprojection", regularization=1e-2):
-        self.encoder = encoder
-        self.regularization = regularization
-
-    def fit(self, parcels, ch_names=None):
-        self.parcels_ = parcels
-        self.sfreq_, self.n_times_ = 125.0, 64
-        self.ch_names_ = ch_names
-        return self
-
-    def _estimate(self, data, gain, sfreq, mixing=None):
-        self.given = data, gain, sfreq
-        gram = gain @ gain.T
-        gram += self.regularization * np.trace(gram) / len(gram) * np.eye(len(gram))
-        kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
-        return (kernel if mixing is None else mixing @ kernel) @ data
-
-
-class Windowed(DeepSIFEstimator):
+@dataclass(frozen=True, eq=False)
+class Windowed(Model):
     """A minimum norm by windows that, as a network, sees each of them as a whole."""
 
-    def fit(self, parcels):
-        self.parcels_, self.ch_names_ = parcels, None
-        self.sfreq_, self.n_times_ = 125.0, 64
-        self.n_calls = 0
-        return self
+    calls: list = field(default_factory=list)  # number of windows in each
 
-    def _estimate_windows(self, windows, gain, mixing=None):
-        self.n_calls += 1
+    def prepare(self, gain):
+        return WindowedKernel(self, gain)
+
+
+class WindowedKernel(PreparedModel):
+    def __init__(self, model, gain):
+        self.model = model
+        gram = gain @ gain.T
+        gram += 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        self.kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
+
+    def estimate_windows(self, windows, *, mixing=None):
+        self.model.calls.append(len(windows))
         windows = windows - windows.mean(-1, keepdims=True)
-        sources = MinimumNorm()._estimate(windows, gain, None, mixing)
+        sources = (self.kernel if mixing is None else mixing @ self.kernel) @ windows
         return sources * np.square(windows).mean((1, 2), keepdims=True)
 
 
 @pytest.fixture
-def estimator(parcels):
-    return MinimumNorm().fit(parcels)
+def estimator(minimum_norm):
+    return minimum_norm()
 
 
 @pytest.fixture
 def windowed(parcels):
-    return Windowed().fit(parcels)
+    return Windowed(None, "backprojection", parcels, 125.0, 64)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +112,7 @@ def test_source_estimate(truth, eeg_fwd, cov, estimator):
     rr = np.concatenate([s["rr"][s["vertno"]] for s in src])
     peaks = [rr[np.abs(this.data).max(1).argmax()] for this in (stc, true)]
     assert np.linalg.norm(peaks[0] - peaks[1]) < 0.015
-    assert not stc.data[~_in_parcels(estimator.parcels_, stc.vertices)].any()
+    assert not stc.data[~_in_parcels(estimator.parcels, stc.vertices)].any()
 
 
 def _in_parcels(parcels, vertices):
@@ -132,8 +123,8 @@ def _in_parcels(parcels, vertices):
 def test_amplitude_explains_the_data(truth, eeg_fwd, cov, estimator):
     """With hardly any regularisation, MNE's forward of the estimate is the data."""
     evoked, _ = truth
-    estimator.regularization = 1e-9
-    stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
+    exact = replace(estimator, regularization=1e-9)
+    stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=exact)
     fit = mne.apply_forward(eeg_fwd, stc, evoked.info).data
     data = evoked.data - evoked.data.mean(0)
     assert_allclose(fit - fit.mean(0), data, atol=1e-4 * np.abs(data).max())
@@ -186,12 +177,10 @@ def test_residual(evoked, eeg_fwd, cov, estimator):
 
 
 def test_the_estimator_gets_whitened_data(evoked, eeg_fwd, cov, estimator):
-    """It sees what make_leadfield makes, with nave, and the rate of the data."""
+    """It sees what make_leadfield makes, of a single trial, and the data's rate."""
     apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
-    data, gain, sfreq = estimator.given
-    leadfield = make_leadfield(
-        evoked.info, eeg_fwd, cov, parcels=estimator.parcels_, nave=10
-    )
+    ((data, gain, sfreq),) = estimator.given
+    leadfield = make_leadfield(evoked.info, eeg_fwd, cov, parcels=estimator.parcels)
     assert_allclose(data, leadfield.whiten(evoked.data), atol=1e-9 * data.max())
     assert_allclose(gain, leadfield.gain_white, atol=1e-9 * gain.max())
     assert sfreq == 250.0
@@ -249,7 +238,7 @@ def test_epochs_together_are_as_one_by_one(eeg_info, eeg_fwd, cov, windowed, n_t
     stcs = apply_deepsif_epochs(epochs, eeg_fwd, cov, estimator=windowed)
     assert len(stcs) == 37
     n_windows = {20: 1, 128: 1, 300: 4}[n_times]
-    assert windowed.n_calls == -(-37 * n_windows // 32)
+    assert len(windowed.calls) == -(-37 * n_windows // 32)
     for i in (0, 31, 36):
         evoked = mne.EvokedArray(epochs.get_data(copy=False)[i], eeg_info)
         expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=windowed)
@@ -291,9 +280,9 @@ def test_raw_has_no_seams(
     evoked = mne.EvokedArray(raw.get_data(), raw.info)
     whole = apply_deepsif(evoked, eeg_fwd, cov, **kwargs).data
     monkeypatch.setattr(apply_module, "_GROUP", 8)
-    windowed.n_calls = 0
+    windowed.calls.clear()
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs)
-    assert (windowed.n_calls > 1) == (n_windows > 5)
+    assert (len(windowed.calls) > 1) == (n_windows > 5)
     assert stc.data.shape == whole.shape
     assert_allclose(stc.data, whole, atol=1e-6 * np.abs(whole).max())
 
@@ -346,7 +335,7 @@ def test_raw_annotations_outside_of_the_parcels(eeg_info, eeg_fwd, cov, windowed
     """Bad spans are NaN there too, the rest is 0."""
     raw = mne.io.RawArray(noise((32, 500)), eeg_info)
     raw.set_annotations(mne.Annotations([1.0], [0.4], ["BAD_blink"]))
-    vertices = windowed.parcels_.by_hemi()[0][eeg_fwd["src"][0]["vertno"]] < 0
+    vertices = windowed.parcels.by_hemi()[0][eeg_fwd["src"][0]["vertno"]] < 0
     vertices = eeg_fwd["src"][0]["vertno"][vertices]
     label = mne.Label(vertices, hemi="lh", subject="fsaverage5")
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed, label=label)
@@ -408,7 +397,7 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
     match = r"200 time courses of 300 samples needs 0.0 GB.*Use label, decim, or"
     with pytest.raises(MemoryError, match=match):
         apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
-    assert not windowed.n_calls
+    assert not windowed.calls
     monkeypatch.delattr(apply_module.os, "sysconf")  # as on Windows
     apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
 
@@ -418,7 +407,8 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
 
 def test_slow_activity(eeg_info, eeg_fwd, cov, windowed):
     """As published, what does not change within a window is left out: a warning."""
-    windowed.encoder, windowed.ch_names_ = "sensors", eeg_info["ch_names"]
+    names = eeg_info["ch_names"]
+    windowed = replace(windowed, encoder="sensors", ch_names=names)
     topography = noise((32, 1))
     times = np.arange(1000) / 250
     for freq in (0.0, 0.3, 10.0):
@@ -443,7 +433,7 @@ def test_slow_activity(eeg_info, eeg_fwd, cov, windowed):
 
 def test_single_sample(evoked, eeg_fwd, cov, windowed):
     """There is nothing that changes: as published, zero, with a warning."""
-    windowed.encoder, windowed.ch_names_ = "sensors", evoked.ch_names
+    windowed = replace(windowed, encoder="sensors", ch_names=evoked.ch_names)
     evoked.crop(0.1, 0.1)
     with pytest.warns(RuntimeWarning, match="100 % .* few samples"):
         stc = apply_deepsif(evoked, eeg_fwd, cov, estimator=windowed)
@@ -547,16 +537,16 @@ def test_operator_of_other_data(evoked, eeg_fwd, cov, estimator):
 
 
 @pytest.fixture
-def sensor_estimator(parcels, evoked):
+def sensor_estimator(minimum_norm, evoked):
     names = evoked.ch_names[25:5:-1]
-    return MinimumNorm("sensors").fit(parcels, names)
+    return minimum_norm("sensors", ch_names=names)
 
 
 def test_sensor_encoder(evoked, eeg_fwd, sensor_estimator):
     """Its channels in its order, average-referenced over them, not whitened."""
-    names = sensor_estimator.ch_names_
+    names = sensor_estimator.ch_names
     apply_deepsif(evoked, eeg_fwd, estimator=sensor_estimator)  # and no warning
-    data, gain, _ = sensor_estimator.given
+    ((data, gain, _),) = sensor_estimator.given
     expected = evoked.copy().pick(names).reorder_channels(names).data
     assert_allclose(data, expected - expected.mean(0), atol=1e-18)
     assert len(gain) == len(names)
@@ -568,16 +558,16 @@ def test_sensor_encoder_residual(evoked, eeg_fwd, sensor_estimator):
     _, residual = apply_deepsif(
         evoked, eeg_fwd, estimator=sensor_estimator, return_residual=True
     )
-    data, gain, _ = sensor_estimator.given
-    fit = gain @ sensor_estimator._estimate(data, gain, 250.0)
-    assert sorted(residual.ch_names) == sorted(sensor_estimator.ch_names_)
-    rows = [residual.ch_names.index(name) for name in sensor_estimator.ch_names_]
+    ((data, gain, _),) = sensor_estimator.given
+    fit = gain @ sensor_estimator.estimate(data, gain, 250.0)
+    assert sorted(residual.ch_names) == sorted(sensor_estimator.ch_names)
+    rows = [residual.ch_names.index(name) for name in sensor_estimator.ch_names]
     assert_allclose(residual.data[rows], data - fit, atol=1e-18)
 
 
 @pytest.mark.parametrize("how", ("missing", "bad", "not in the forward"))
 def test_sensor_encoder_without_its_channels(evoked, eeg_fwd, sensor_estimator, how):
-    name = sensor_estimator.ch_names_[3]
+    name = sensor_estimator.ch_names[3]
     if how == "missing":
         evoked.drop_channels([name])
     elif how == "bad":
@@ -606,15 +596,15 @@ def test_wrong_instances(evoked, epochs, raw, eeg_fwd, cov, estimator):
         apply_deepsif(evoked, eeg_fwd, cov, pick_ori="max-power", **kwargs)
 
 
-@pytest.mark.parametrize("wrong", (3, MinimumNorm, BaseEstimator()))
+@pytest.mark.parametrize("wrong", (3, DeepSIFEstimator, Model, BaseEstimator()))
 def test_wrong_estimator(evoked, eeg_fwd, cov, wrong):
     with pytest.raises(TypeError, match="estimator must be an instance of .*DeepSIF"):
         apply_deepsif(evoked, eeg_fwd, cov, estimator=wrong)
 
 
 def test_not_fitted(evoked, eeg_fwd, cov):
-    with pytest.raises(NotFittedError, match="MinimumNorm.* is not fitted"):
-        apply_deepsif(evoked, eeg_fwd, cov, estimator=MinimumNorm())
+    with pytest.raises(NotFittedError, match="DeepSIFEstimator.* is not fitted"):
+        apply_deepsif(evoked, eeg_fwd, cov, estimator=DeepSIFEstimator())
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
@@ -706,7 +696,7 @@ def test_real_recording(
     sample_dir, sample_evoked, sample_fwd, sample_cov, estimator, parcels
 ):
     """On MEG and EEG our minimum norm of parcels resembles MNE's of vertices."""
-    estimator.regularization = 1 / 9.0
+    estimator = replace(estimator, regularization=1 / 9.0)
     stc = apply_deepsif(
         sample_evoked,
         sample_fwd,

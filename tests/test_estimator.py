@@ -7,33 +7,30 @@ import _thread
 import copy
 import logging
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import joblib
 import mne
 import numpy as np
 import pytest
-import torch
 from mne.utils import catch_logging
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-import mne_deepsif.estimator
 from mne_deepsif import (
     DeepSIFEstimator,
     apply_deepsif,
     apply_deepsif_epochs,
     apply_deepsif_raw,
-    library,
     make_parcels,
-    network,
     read_deepsif,
 )
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.template import make_template_trans
-from mne_deepsif.windows import resample
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.head.template import make_template_trans
+from mne_deepsif.network.architectures import make_network
+from mne_deepsif.network.encoder import N_KERNELS
+from mne_deepsif.simulation import library
 
 SFREQ, N_TIMES = 125.0, 32
 
@@ -66,7 +63,6 @@ def fitted(params, eeg_fwd, eeg_info, cov):
     """Train an estimator long enough to find strong sources."""
     estimator = DeepSIFEstimator(**params | dict(n_steps=250, batch_size=32))
     estimator.fit(eeg_fwd, eeg_info, cov)
-    estimator.network_.readout.weight.data *= 100  # of a source it is certain
     return estimator
 
 
@@ -107,16 +103,6 @@ def evoked(eeg_info):
     rng = np.random.default_rng(0)
     data = rng.standard_normal((32, 150)) * np.hanning(150)
     return mne.EvokedArray(1e-6 * data, eeg_info, tmin=-0.1, nave=10)
-
-
-@pytest.fixture(scope="module")
-def arrays(parcels):
-    """Whitened data at the network's rate and their gain, in odd units."""
-    rng = np.random.default_rng(1)
-    gain = 1e-5 * rng.standard_normal((31, parcels.n_parcels))
-    sources = np.zeros((parcels.n_parcels, N_TIMES))
-    sources[[20, 21]] = 3e-4 * np.hanning(N_TIMES)
-    return gain @ sources + 1e-10 * rng.standard_normal((31, N_TIMES)), gain
 
 
 def state(estimator):
@@ -196,10 +182,7 @@ def test_fit_changes_nothing_but_what_it_learns(params, eeg_fwd, eeg_info, cov):
     after = estimator.get_params()
     assert all(after[name] is value for name, value in before.items())
     learned = {n for n in vars(estimator) if n.endswith("_") and not n.startswith("_")}
-    assert learned == {
-        *("network_", "parcels_", "sfreq_", "n_times_", "ch_names_"),
-        *("history_", "recipe_", "metrics_", "fingerprint_"),
-    }
+    assert learned == {"model_"}
     assert_array_equal(eeg_fwd["sol"]["data"], gain)
     assert_array_equal(cov.data, noise)
     assert eeg_info["ch_names"] == names and len(eeg_info["projs"]) == projs
@@ -243,31 +226,6 @@ def test_training_helps(fitted):
     assert best < 0.8
 
 
-def test_kernels_are_kept(evoked, eeg_fwd, cov, brief):
-    """Made once for a leadfield, whatever the number of averages; anew for others."""
-    from mne_deepsif.estimator import _make_kernels
-
-    def made(nave=1):
-        data = evoked.copy()
-        data.nave = nave
-        before = _make_kernels.cache_info().misses
-        stc = brief.predict(data, eeg_fwd, cov)
-        return _make_kernels.cache_info().misses - before, stc.data
-
-    _make_kernels.cache_clear()
-    first, expected = made()
-    again, data = made()
-    assert (first, again) == (1, 0)
-    assert_array_equal(data, expected)
-    assert made(nave=7)[0] == 0
-    louder = cov.copy()
-    noise = np.array(cov["data"])
-    noise[(0,) if noise.ndim == 1 else (0, 0)] *= 4
-    louder["data"] = noise
-    brief.predict(evoked, eeg_fwd, louder)
-    assert _make_kernels.cache_info().misses == 2
-
-
 def test_published_architecture(params, evoked, eeg_fwd, eeg_info, cov, tmp_path):
     """It reads channels, as published; it goes through a file."""
     settings = params | dict(architecture="published", n_steps=5)
@@ -309,9 +267,8 @@ def test_given_weights_of_other_sizes(params, eeg_fwd, eeg_info, cov, brief):
     """Their sizes count, not the defaults of the architecture."""
     start = clone(brief).fit(eeg_fwd, eeg_info, cov)
     n_parcels = start.parcels_.n_parcels
-    start.network_ = network.make_network(
-        "compact", network.N_KERNELS * n_parcels, n_parcels, N_TIMES, width=24
-    )
+    wide = make_network("compact", N_KERNELS * n_parcels, n_parcels, N_TIMES, width=24)
+    start.model_ = replace(start.model_, network=wide)
     estimator = DeepSIFEstimator(**params | dict(weights=start))
     assert estimator.fit(eeg_fwd, eeg_info, cov).network_.sizes["width"] == 24
 
@@ -504,93 +461,6 @@ def test_sensors_of_one_type_only(params, eeg_info, eeg_fwd):
     assert estimator.recipe_["n_channels"] == len(info["ch_names"])
 
 
-# --------------------------------------------------------------- times
-
-
-def identity(estimator):
-    """Replace the network by one that returns what it is given."""
-    estimator = vars_copy(estimator)
-    estimator._estimate_windows = lambda windows, gain, mixing: windows
-    return estimator
-
-
-def vars_copy(estimator):
-    other = clone(estimator)
-    vars(other).update(vars(estimator))
-    return other
-
-
-def bumps(duration, n_times):
-    """Smooth signals within the network's band that vanish at both ends."""
-    times = duration * np.arange(n_times) / n_times
-    middles = np.array([[0.4], [0.6]]) * duration
-    return np.vstack(
-        [
-            np.exp(-0.5 * ((times - middles) / 0.02) ** 2),
-            np.sin(2 * np.pi * 10 * times) * np.sin(np.pi * times / duration) ** 2,
-        ]
-    )
-
-
-@pytest.mark.parametrize("sfreq", (100.0, 125.0, 250.0, 256.0, 512.0, 600.615, 1000.0))
-@pytest.mark.parametrize("duration", (0.2, 0.4, 0.801, 2.0))
-def test_time_axis_is_kept(brief, sfreq, duration):
-    """There and back through resampling, padding and windows: nothing is shifted."""
-    n_times = int(round(duration * sfreq))
-    data = bumps(duration, n_times)
-    out = identity(brief)._estimate(data, None, sfreq)
-    assert_allclose(out, data, atol=0.01)
-
-
-@pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75)))
-def test_resample_is_exact(sizes):
-    """Samples fall where they should: at k / n of the duration."""
-    before, after = sizes
-    signal = bumps(0.3, before)
-    assert_allclose(resample(signal, after), bumps(0.3, after), atol=0.005)
-    assert resample(signal, before) is signal
-
-
-@pytest.mark.parametrize("n_times", (1, 2, 3, 31, 32, 33, 48, 49, 200, 1001))
-def test_length_of_output_is_that_of_input(fitted, arrays, n_times):
-    _, gain = arrays
-    data = np.random.default_rng(0).standard_normal((31, n_times))
-    for sfreq in (100.0, 125.0, 600.0, 5000.0):
-        out = fitted._estimate(data, gain, sfreq)
-        assert out.shape == (gain.shape[1], n_times)
-        assert np.isfinite(out).all()
-
-
-def test_long_data_are_windows_side_by_side(fitted, arrays):
-    """Far from a window's border the estimate does not know of the rest."""
-    data, gain = arrays
-    long = np.concatenate([data, data, data], axis=1)
-    out = fitted._estimate(long, gain, SFREQ)
-    # the same data in each window of N_TIMES: the blend of two phases repeats
-    period = out[:, N_TIMES : 2 * N_TIMES]
-    assert period.any()
-    half = N_TIMES // 2
-    shifted = np.concatenate([data, data], axis=1)[:, half : half + N_TIMES]
-    one, two = (fitted._estimate(x, gain, SFREQ) for x in (data, shifted))
-    taper = np.sin(np.pi * (np.arange(N_TIMES) + 0.5) / N_TIMES) ** 2
-    expected = one * taper + np.roll(two * taper, half, axis=1)
-    assert_allclose(period, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def test_sampling_rate_does_not_matter(fitted, arrays):
-    """The same signal at 500 and 1000 Hz gives the same estimate at common times."""
-    _, gain = arrays
-    rng = np.random.default_rng(0)
-    times = np.arange(800) / 1000
-    course = np.exp(-0.5 * ((times - 0.4) / 0.05) ** 2)
-    topography = gain[:, 20:21] + 0.1 * rng.standard_normal((31, 1)) * gain.std()
-    data = topography * course
-    fine = fitted._estimate(data, gain, 1000.0)[:, ::2]
-    coarse = fitted._estimate(data[:, ::2], gain, 500.0)
-    assert fine.any()
-    assert_allclose(coarse, fine, atol=0.05 * np.abs(fine).max())
-
-
 # --------------------------------------------------------------- amplitudes
 
 
@@ -604,25 +474,6 @@ def test_scale_of_the_data_is_that_of_the_estimate(request, which, strong, facto
     strong.data *= factor
     out = estimator.predict(strong).data / factor
     assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("factor", (1e-6, 1e9))
-def test_unit_of_the_leadfield(fitted, arrays, factor):
-    """Sources have the data's unit over the leadfield's."""
-    data, gain = arrays
-    expected = fitted._estimate(data, gain, SFREQ)
-    out = factor * fitted._estimate(data, factor * gain, SFREQ)
-    assert_allclose(out, expected, atol=1e-3 * np.abs(expected).max())
-
-
-def test_amplitude_explains_the_data_best(fitted, arrays):
-    """No other factor on the estimate leaves less of the data."""
-    data, gain = arrays
-    fit = gain @ fitted._estimate(data, gain, SFREQ)
-    assert_allclose(np.sum(fit * (data - fit)), 0, atol=1e-4 * np.sum(data**2))
-    residuals = [np.sum((data - factor * fit) ** 2) for factor in (0.95, 1, 1.05)]
-    assert np.argmin(residuals) == 1
-    assert residuals[1] < 0.99 * np.sum(data**2)
 
 
 def test_a_strong_source_is_explained(fitted, strong, eeg_fwd):
@@ -707,7 +558,6 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
     monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: part)
     estimator = DeepSIFEstimator(**params | dict(parcels=coarse))
     estimator.fit(eeg_fwd, eeg_info)
-    estimator.network_.readout.weight.data *= 100  # of a source it is certain
     stc = estimator.predict(evoked)
     lh, rh = coarse.by_hemi()
     inside = np.concatenate([lh[stc.vertices[0]], rh[stc.vertices[1]]]) >= 0
@@ -723,14 +573,6 @@ def assert_close(out, expected):
     assert_allclose(out, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.fixture(scope="module")
-def long_data(parcels):
-    """10 windows and a rest, 9 channels: data and gain."""
-    rng = np.random.default_rng(2)
-    gain = rng.standard_normal((9, parcels.n_parcels))
-    return rng.standard_normal((9, 5 * N_TIMES + 7)), gain
-
-
 @pytest.mark.parametrize("which", ("fitted", "by_sensors"))
 def test_pickle(request, which, strong):
     """With the forward of fit, so that predict needs none."""
@@ -739,45 +581,6 @@ def test_pickle(request, which, strong):
     assert_array_equal(again.predict(strong).data, estimator.predict(strong).data)
     assert again.recipe_ == estimator.recipe_ and again.history_ == estimator.history_
     assert copy.deepcopy(estimator).predict(strong).data.any()
-
-
-def test_batch_size_does_not_matter(fitted, long_data, monkeypatch):
-    expected = fitted._estimate(*long_data, SFREQ)
-    for size in (1, 3, 1000):
-        monkeypatch.setattr(mne_deepsif.estimator, "_BATCH", size)
-        assert_close(fitted._estimate(*long_data, SFREQ), expected)
-
-
-def test_number_of_threads_does_not_matter(fitted, long_data):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        expected = fitted._estimate(*long_data, SFREQ)
-        torch.set_num_threads(3)
-        assert_close(fitted._estimate(*long_data, SFREQ), expected)
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_epochs_together_or_alone(fitted, long_data):
-    """What else is estimated at the same time does not matter."""
-    data, gain = long_data
-    epochs = np.stack([data, -2 * data, 1e3 * data, 0 * data])
-    together = fitted._estimate(epochs, gain, SFREQ)
-    for epoch, out in zip(epochs[:3], together):
-        assert_close(out, fitted._estimate(epoch, gain, SFREQ))
-    assert not together[3].any()
-
-
-def test_threads_at_once(fitted, long_data):
-    """Four threads share an estimator; each gets its own answer."""
-    data, gain = long_data
-    several = [np.roll(data, shift, axis=0) for shift in range(8)]
-    expected = [fitted._estimate(x, gain, SFREQ) for x in several]
-    with ThreadPoolExecutor(4) as pool:
-        outs = list(pool.map(lambda x: fitted._estimate(x, gain, SFREQ), several * 2))
-    for out, want in zip(outs, expected * 2, strict=True):
-        assert_close(out, want)
 
 
 @pytest.mark.parametrize("backend", ("threading", "loky"))

@@ -10,7 +10,7 @@ from mne.io.constants import FIFF
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif import Extents, estimate_extent, simulate_evoked
-from mne_deepsif.anatomy import read_white
+from mne_deepsif.head.anatomy import read_white
 
 N = 9  # vertices a side
 

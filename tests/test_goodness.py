@@ -8,7 +8,7 @@ from dataclasses import replace
 import mne
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif import (
     apply_deepsif,
@@ -17,6 +17,7 @@ from mne_deepsif import (
     make_template_forward,
     simulate_evoked,
 )
+from mne_deepsif.goodness import explained
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,14 @@ def test_errors(two_sources, eeg_fwd):
     with pytest.raises(ValueError, match="stc and evoked must have the same times"):
         explained_by(extents, stc.copy().crop(0.05), evoked, eeg_fwd, cov)
     other = evoked.copy().rename_channels(lambda name: f"x{name}")
-    with pytest.raises(ValueError, match="no good channel in common"):
+    with pytest.raises(ValueError, match="no channel in common"):
         explained_by(extents, stc, other, eeg_fwd, cov)
     with pytest.raises(TypeError, match="evoked must be an instance of"):
         explained_by(extents, stc, evoked.data, eeg_fwd, cov)
+
+
+def test_explained():
+    """By hand: all, nothing, worse than nothing, no data."""
+    data = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
+    fit = np.array([[1.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    assert_array_equal(explained(data, fit), [1.0, 0.0, -3.0, np.nan])

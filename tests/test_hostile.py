@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mne_deepsif import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
-from mne_deepsif.prepared import make_deepsif_operator
+from mne_deepsif import (
+    apply_deepsif,
+    apply_deepsif_epochs,
+    apply_deepsif_raw,
+    make_deepsif_operator,
+)
 
 N_CHANNELS = 32
 TYPICAL = 1e-5  # V

@@ -11,7 +11,7 @@ from mne.minimum_norm import apply_inverse, make_inverse_operator
 from numpy.testing import assert_allclose
 
 from mne_deepsif import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
-from mne_deepsif.template import make_template_trans
+from mne_deepsif.head.template import make_template_trans
 
 N_REFERENCES = 6
 SEED = 900  # vertex in whose neighbourhood the sources are, left hemisphere

@@ -17,7 +17,6 @@ from mne.minimum_norm import (
     prepare_inverse_operator,
 )
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator
 
 from mne_deepsif import (
     apply_deepsif,
@@ -26,31 +25,14 @@ from mne_deepsif import (
     make_template_source_space,
     make_template_subject,
 )
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.template import make_template_trans
-
-
-class Plain(BaseEstimator):
-    """A minimum norm of parcels, so that only the rules can differ from MNE's."""
-
-    encoder = "backprojection"
-    ch_names_ = None
-    sfreq_, n_times_ = 125.0, 64
-
-    def fit(self, parcels):
-        self.parcels_ = parcels
-        return self
-
-    def _estimate(self, data, gain, sfreq, mixing=None):
-        gram = gain @ gain.T
-        gram += np.trace(gram) / len(gram) / 9 * np.eye(len(gram))
-        kernel = gain.T @ np.linalg.solve(gram, np.eye(len(gram)))
-        return (kernel if mixing is None else mixing @ kernel) @ data
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.head.template import make_template_trans
 
 
 @pytest.fixture(scope="module")
-def plain(parcels):
-    return Plain().fit(parcels)
+def plain(minimum_norm):
+    """Give a minimum norm of parcels, so that only the rules can differ from MNE's."""
+    return minimum_norm(regularization=1 / 9)
 
 
 @pytest.fixture
@@ -63,7 +45,7 @@ def ours(plain):
     return function
 
 
-def minimum_norm(evoked, fwd, cov):
+def mne_minimum_norm(evoked, fwd, cov):
     inverse = make_inverse_operator(evoked.info, fwd, cov, fixed=True, depth=None)
     return apply_inverse(evoked, inverse, 1 / 9, "MNE")
 
@@ -76,7 +58,7 @@ def lcmv(evoked, fwd, cov):
     return apply_lcmv(evoked, filters)
 
 
-MNE = pytest.mark.parametrize("mne_function", (minimum_norm, lcmv))
+MNE = pytest.mark.parametrize("mne_function", (mne_minimum_norm, lcmv))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +124,7 @@ def test_missing(evoked, eeg_fwd, cov, ours, where):
     args = dict(data=evoked, fwd=eeg_fwd, noise_cov=cov)
     if where == "data":
         evoked.drop_channels(["Cz"])
-        assert minimum_norm(evoked, eeg_fwd, cov).data.any()
+        assert mne_minimum_norm(evoked, eeg_fwd, cov).data.any()
         assert ours(evoked, eeg_fwd, cov).data.any()
         return
     if where == "fwd":
@@ -150,7 +132,7 @@ def test_missing(evoked, eeg_fwd, cov, ours, where):
     else:
         args["noise_cov"] = mne.pick_channels_cov(cov, exclude=["Cz"])
     args = args.values()
-    assert used(minimum_norm, *args) == used(ours, *args) == ["Pz", "Fz"]
+    assert used(mne_minimum_norm, *args) == used(ours, *args) == ["Pz", "Fz"]
 
 
 @MNE
@@ -329,7 +311,7 @@ def test_orientation_of_the_forward(evoked, eeg_fwd, cov, ours, kind):
     fwd = mne.convert_forward_solution(
         eeg_fwd, surf_ori=True, force_fixed=kind == "fixed"
     )
-    for function in (ours, minimum_norm):
+    for function in (ours, mne_minimum_norm):
         assert same(function(evoked, fwd, cov), function(evoked, eeg_fwd, cov), 1e-5)
 
 
@@ -354,7 +336,7 @@ def test_source_spaces(evoked, eeg_info, eeg_fwd, cov, ours, template_dir, spaci
     trans = make_template_trans(eeg_info)
     fwd = mne.make_forward_solution(eeg_info, trans, src, sphere, mindist=0.0)
     fwd = mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
-    stc, expected = ours(evoked, fwd, cov), minimum_norm(evoked, fwd, cov)
+    stc, expected = ours(evoked, fwd, cov), mne_minimum_norm(evoked, fwd, cov)
     for mine, other, s in zip(stc.vertices, expected.vertices, fwd["src"]):
         assert_array_equal(mine, other)
         assert_array_equal(mine, s["vertno"])
@@ -376,7 +358,7 @@ def test_subject(evoked, eeg_fwd, cov, ours, subject):
     for s in fwd["src"]:
         if subject is None:
             del s["subject_his_id"]
-    expected = minimum_norm(evoked, fwd, cov)
+    expected = mne_minimum_norm(evoked, fwd, cov)
     if subject is None:
         with pytest.warns(RuntimeWarning, match="No sphere.reg surfaces"):
             stc = ours(evoked, fwd, cov)
@@ -427,7 +409,7 @@ def test_units_and_apply_forward(evoked, eeg_fwd, cov, ours, pick_ori):
     data = evoked.data - evoked.data.mean(0)
     stcs = (
         ours(evoked, eeg_fwd, cov, pick_ori=pick_ori),
-        minimum_norm(evoked, eeg_fwd, cov),
+        mne_minimum_norm(evoked, eeg_fwd, cov),
     )
     shares = []
     for stc in stcs:

@@ -17,7 +17,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif import apply_deepsif, read_deepsif, read_original_checkpoint
-from mne_deepsif.leadfield import make_leadfield
+from mne_deepsif.head.leadfield import make_leadfield
 
 N_HIDDEN, N_LAYERS = 12, 3
 
@@ -146,7 +146,7 @@ def test_estimate_is_that_of_the_equations(estimator, state, evoked, parcels):
     data = evoked.data - evoked.data.mean(0)
     expected = written_out(state, data).T
     gain = 1e9 * data @ expected.T  # a leadfield under which the sign is right
-    found = estimator._estimate(data, gain, 500.0)
+    found = estimator.model_.estimate(data, gain, 500.0)
     assert found.shape == (parcels.n_parcels, 500)
     scale = np.sum(found * expected) / np.sum(expected**2)
     assert scale > 0
@@ -202,7 +202,9 @@ def test_apply_and_round_trip(estimator, evoked, eeg_fwd, tmp_path):
     assert read.recipe_ == {"original": "epoch_7"}
     assert read.network_.sizes == estimator.network_.sizes
     gain = make_leadfield(evoked.info, eeg_fwd, cov, parcels=read.parcels_).gain
-    before, after = (x._estimate(evoked.data, gain, 500.0) for x in (estimator, read))
+    before, after = (
+        x.model_.estimate(evoked.data, gain, 500.0) for x in (estimator, read)
+    )
     assert_array_equal(after, before)
 
 

@@ -1,0 +1,154 @@
+"""The folder of what the package builds and downloads, and writing that is all or none.
+
+A file or folder written here appears under its name when it is complete, or not at all:
+after a full disk, after Ctrl-C, and when several processes write it at once.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PACKAGE_DATA = Path(__file__).parent / "data"
+_VERSION = 2  # part of every key: raise it when a recipe of the template changes
+_PART = ".mne_deepsif-part-"  # begins the name of what is unfinished
+_DAY = 86400  # s
+
+
+def data_path():
+    """Return the folder where mne_deepsif keeps what it builds and downloads.
+
+    Returns
+    -------
+    path : Path
+        ``MNE_DEEPSIF_DATA`` (environment or MNE config) if set, else
+        ``mne_deepsif`` in MNE's data folder. It is created if needed.
+    """
+    import mne  # here: training writes files without MNE
+
+    path = mne.get_config("MNE_DEEPSIF_DATA")
+    if path is None:
+        path = Path(mne.get_config("MNE_DATA", "~/mne_data")) / "mne_deepsif"
+    path = Path(path).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def cached(name, params, suffix, read, write, make):
+    """Read the file that ``params`` name; make and write it first if it is not there.
+
+    Parameters
+    ----------
+    name, suffix : str
+        How the file's name begins and ends.
+    params : object
+        What the content depends on, as JSON takes it.
+    read : callable
+        Called with the file's path; what it returns is returned.
+    write : callable
+        Called with a path and what ``make`` returned.
+    make : callable
+        Makes the content.
+
+    Returns
+    -------
+    content : object
+        What ``read`` returned.
+    """
+    import mne
+
+    key = json.dumps([_VERSION, mne.__version__, params], sort_keys=True)
+    key = hashlib.sha256(key.encode()).hexdigest()[:12]
+    fname = data_path() / f"{name}-{key}{suffix}"
+    if not fname.is_file():
+        remove_leftovers(fname.parent)
+        with whole_file(fname) as part:
+            write(part, make())
+    return read(fname)
+
+
+@contextmanager
+def whole_file(fname, overwrite=True):
+    """Write a file that appears complete, or not at all.
+
+    Parameters
+    ----------
+    fname : path-like
+        The file.
+    overwrite : bool
+        Replace an existing file. If False, a file that another process has written in
+        the meantime is a FileExistsError.
+
+    Yields
+    ------
+    part : Path
+        Where to write. The name ends as that of ``fname`` does.
+    """
+    fname = Path(fname)
+    part = fname.with_name(f"{_PART}{uuid.uuid4().hex}-{fname.name}")
+    try:
+        yield part
+        _move(part, fname, overwrite)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _move(part, fname, overwrite):
+    if not overwrite:
+        try:
+            os.link(part, fname)  # unlike a rename, it never replaces
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            pass
+    os.replace(part, fname)
+
+
+@contextmanager
+def whole_folder(folder):
+    """Write a folder that appears complete, or not at all.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder. If another process has made it in the meantime, that one stays.
+
+    Yields
+    ------
+    part : Path
+        The folder to write into.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)
+    part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        os.rename(part, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_leftovers(folder):
+    """Remove what killed processes left in a folder more than a day ago."""
+    for part in Path(folder).glob(f"{_PART}*"):
+        with suppress(OSError):  # its process has just finished
+            if time.time() - part.stat().st_mtime < _DAY:
+                continue  # its process may be at work
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink()

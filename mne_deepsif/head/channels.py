@@ -1,0 +1,398 @@
+"""Channels: which are used, how they are referenced, projected and whitened.
+
+The channel contract stands here, once: :func:`pick_ch_names` says which channels are
+used, :func:`make_whitener` what happens to them.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import mne
+import numpy as np
+from mne.utils import logger, warn
+
+from .._mne import (
+    FIFF,
+    annotations_starts_stops,
+    check_compensation_grade,
+    make_eeg_average_ref_proj,
+    make_projector,
+)
+
+# The mean over average-referenced channels is zero, apart from rounding and from the
+# few channels interpolated afterwards; that of bipolar EEG is about 1 / sqrt(n).
+_MAX_MEAN = 0.05
+_FLAT = 1e-12  # V: less is what rounding leaves of a flat stretch
+_MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
+# Median deviation from the median over time: brain data, averaged or not, clean or not,
+# lie between these; what is 1e6 times too large or too small does not
+_USUAL = {
+    "eeg": (1e-9, 1e-2, "V"),
+    "mag": (1e-16, 1e-8, "T"),
+    "grad": (1e-15, 1e-7, "T/m"),
+}
+
+
+# --------------------------------------------------------------- which channels
+
+
+def pick_ch_names(info, fwd, noise_cov):
+    """List the channels used, in the order of the data.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    fwd : Forward
+        Forward solution.
+    noise_cov : Covariance | None
+        Noise covariance.
+
+    Returns
+    -------
+    ch_names : list of str
+        EEG, magnetometers and gradiometers that all three have and neither the data
+        nor the covariance calls bad.
+    """
+    picks = mne.pick_types(info, meg=True, eeg=True, ref_meg=False, exclude=())
+    names = [info["ch_names"][pick] for pick in picks]
+    if not names:
+        raise ValueError("The data have neither EEG nor MEG channels.")
+    names = _keep_shared(names, fwd["sol"]["row_names"], "forward")
+    bads = set(info["bads"])
+    if noise_cov is not None:
+        names = _keep_shared(names, noise_cov["names"], "noise covariance")
+        if set(noise_cov["bads"]) ^ bads & set(noise_cov["names"]):
+            logger.info(
+                'info["bads"] and noise_cov["bads"] do not match, excluding bad '
+                "channels from both"
+            )
+        bads |= set(noise_cov["bads"])
+    good = [name for name in names if name not in bads]
+    if not good:
+        raise ValueError(
+            f"All {len(names)} channels that the data share with the forward and the "
+            "noise covariance are marked bad. Check info['bads'] and "
+            "noise_cov['bads']."
+        )
+    logger.info("Using %d channels (%d bad).", len(good), len(names) - len(good))
+    return good
+
+
+def _keep_shared(names, others, what):
+    shared = [name for name in names if name in set(others)]
+    if not shared:
+        raise ValueError(
+            f"The data and the {what} have no channel in common: the data start with "
+            f"{names[:3]}, the {what} with {list(others)[:3]}. Use a {what} made for "
+            "these channels, or rename the channels of the data."
+        )
+    if len(shared) < len(names):
+        n_missing = len(names) - len(shared)
+        logger.info("%d channels are not in the %s: left out.", n_missing, what)
+    return shared
+
+
+def demand_ch_names(ch_names, usable):
+    """Return the channels that an estimator reads; an error if one cannot be used."""
+    missing = [name for name in ch_names if name not in set(usable)]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(ch_names)} channels that the estimator reads are "
+            "bad or missing in the data, the forward or the noise covariance: "
+            f"{missing}. Either interpolate the data to the estimator's sensors "
+            "(interpolate_bads, interpolate_to), or train an estimator for these "
+            "channels (fit), or use estimator='generic', which takes any channels."
+        )
+    return list(ch_names)
+
+
+def check_sensor_positions(info, fwd_info, ch_names):
+    """Warn if the forward was computed for sensors elsewhere."""
+    here, there = sensor_positions(info), sensor_positions(fwd_info)
+    moves = [np.linalg.norm(here[name] - there[name]) for name in ch_names]
+    largest = np.nanmax(moves) if np.isfinite(moves).any() else 0.0
+    if largest > _MAX_DISPLACEMENT:
+        warn(
+            f"The sensors of the data and of the forward are up to "
+            f"{1e3 * largest:.0f} mm apart in head coordinates: the forward may "
+            "belong to another recording. Recompute it with the info of the data."
+        )
+
+
+def sensor_positions(info):
+    """Return positions in head coordinates (m) by name, NaN where unknown."""
+    positions = {}
+    for ch in info["chs"]:
+        position = ch["loc"][:3]
+        if ch["kind"] == FIFF.FIFFV_MEG_CH:
+            trans = info["dev_head_t"]
+            known = trans is not None
+            position = mne.transforms.apply_trans(trans, position) if known else np.nan
+        elif not np.any(position):  # zeros stand for no position
+            position = np.nan
+        positions[ch["ch_name"]] = np.asarray(position)
+    return positions
+
+
+def pick_info(info, ch_names):
+    """Copy info with the channels used only."""
+    info = mne.pick_info(info, [info["ch_names"].index(name) for name in ch_names])
+    info["bads"] = []
+    return info
+
+
+# --------------------------------------------------------------- reference, noise
+
+
+def _add_average_reference(info):
+    """Turn an applied average reference into a projector, in place."""
+    eeg = {info["ch_names"][pick] for pick in mne.pick_types(info, eeg=True)}
+    if not eeg or any(
+        _is_average_reference(proj) and eeg <= set(proj["data"]["col_names"])
+        for proj in info["projs"]
+    ):
+        return
+    if not info["custom_ref_applied"]:
+        raise ValueError(
+            "EEG average reference (using a projector) is mandatory for modeling, use "
+            "the method set_eeg_reference(projection=True)"
+        )
+    logger.info("Taking the EEG reference that was applied for the average.")
+    eeg_info = mne.create_info(sorted(eeg), 1.0, "eeg")
+    info["projs"].append(make_eeg_average_ref_proj(eeg_info))
+
+
+def _is_average_reference(proj):
+    return (
+        proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF
+        or proj["desc"] == "Average EEG reference"
+    )
+
+
+def make_projector_and_whitener(info, noise_cov, rank=None):
+    """Compute the projector and the whitener of all channels of an Info.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the channels used, see :func:`pick_info`. An average
+        reference that was applied is added to its projectors.
+    noise_cov : Covariance | None
+        Noise covariance of single trials; None makes an ad-hoc one, with a warning.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance.
+
+    Returns
+    -------
+    projector : array of shape (n_channels, n_channels)
+        SSP projectors and EEG average reference.
+    whitener : array of shape (rank, n_channels)
+        Whitener, the projector included.
+    """
+    _add_average_reference(info)
+    projector, _, _ = make_projector(info["projs"], info["ch_names"])
+    if noise_cov is None:
+        warn(
+            "No noise covariance was given: assuming independent noise of 0.2 µV "
+            "(EEG), 20 fT (magnetometers), 5 fT/cm (gradiometers). Give noise_cov, "
+            "e.g. from mne.compute_covariance."
+        )
+        noise_cov = mne.make_ad_hoc_cov(info)
+    if not np.isfinite(noise_cov["data"]).all():
+        raise ValueError(
+            "The noise covariance has NaN or infinite values. Compute it from data "
+            "without them."
+        )
+    noise_cov = mne.cov.prepare_noise_cov(noise_cov, info, info["ch_names"], rank)
+    whitener, _ = mne.cov.compute_whitener(noise_cov, pca=True)
+    return projector, whitener @ projector
+
+
+def make_whitener(info, noise_cov, ch_names, rank=None):
+    """Compute the whitener of some channels, the projectors included.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    noise_cov : Covariance
+        Noise covariance with all of the channels.
+    ch_names : list of str
+        The channels.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance.
+
+    Returns
+    -------
+    whitener : array of shape (rank, n_channels)
+        Whitener for a single trial.
+    """
+    return make_projector_and_whitener(pick_info(info, ch_names), noise_cov, rank)[1]
+
+
+# --------------------------------------------------------------- data that come later
+
+
+def check_average_reference(info, data, ch_names):
+    """Check that EEG with a custom reference is average-referenced.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    data : array of shape (n_all_channels, n_times)
+        Data of all channels of ``info``.
+    ch_names : list of str
+        The channels used.
+
+    Notes
+    -----
+    MNE marks an applied average reference as a custom one and does not keep which
+    it is, so the data tell: the mean over the EEG channels (the good ones, or all
+    of them) must stay below 5 % of their root mean square.
+    """
+    eeg = mne.pick_types(info, eeg=True, exclude=())
+    if not info["custom_ref_applied"] or not set(ch_names) & {
+        info["ch_names"][pick] for pick in eeg
+    }:
+        return
+    good = mne.pick_types(info, eeg=True, exclude="bads")
+    share = min(_mean_share(data[good]), _mean_share(data[eeg]))
+    if not share < _MAX_MEAN:
+        raise ValueError(
+            "Custom EEG reference is not allowed for inverse modeling, unless it is "
+            f"the average: the mean over the EEG channels is {100 * share:.0f} % of "
+            "their root mean square, it should be 0. Use "
+            "set_eeg_reference('average', projection=True)."
+        )
+
+
+def check_same_sensors(info, made_for, leadfield):
+    """Check that a leadfield made for one recording suits another.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data.
+    made_for : Info
+        Measurement info that the leadfield was made with.
+    leadfield : Leadfield
+        The leadfield.
+    """
+    ch_names = leadfield.ch_names
+    wrong = set(info["bads"]) | (set(ch_names) - set(info["ch_names"]))
+    wrong = [name for name in ch_names if name in wrong]
+    remedy = "Make one for these data: make_deepsif_operator(evoked.info, ...)."
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of the operator's {len(ch_names)} channels are bad or "
+            f"missing in the data: {wrong[:10]}. {remedy}"
+        )
+    check_compensation_grade(made_for, info, "operator")
+    if not _same_positions(info, made_for, ch_names):  # a tenth of the other's time
+        check_sensor_positions(info, made_for, ch_names)
+    if not _same_projectors(info, made_for):
+        raise ValueError(
+            "The projectors or the EEG reference of the data are not those that the "
+            f"operator was made with. {remedy}"
+        )
+
+
+def _same_positions(info, other, ch_names):
+    """Say whether positions are exactly equal."""
+    if info["dev_head_t"] != other["dev_head_t"]:
+        return False
+    here, there = _locations(info, ch_names), _locations(other, ch_names)
+    return np.array_equal(here, there, equal_nan=True)
+
+
+def _locations(info, ch_names):
+    loc = {ch["ch_name"]: ch["loc"] for ch in info["chs"]}
+    return np.array([loc[name] for name in ch_names])
+
+
+def _same_projectors(info, other):
+    """Compare projectors, active or not; an applied reference counts as one."""
+    if info["custom_ref_applied"] != other["custom_ref_applied"]:
+        return False
+    if len(info["projs"]) != len(other["projs"]):
+        return False
+    return all(
+        one["data"]["col_names"] == two["data"]["col_names"]
+        and np.allclose(one["data"]["data"], two["data"]["data"])
+        for one, two in zip(info["projs"], other["projs"])
+    )
+
+
+def check_units(data, ch_types):
+    """Warn if data are a million times larger or smaller than any brain's.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Sensor data in SI units, as MNE has them.
+    ch_types : list of str
+        Type of each channel: ``'eeg'``, ``'mag'`` or ``'grad'``.
+
+    Returns
+    -------
+    told : bool
+        Whether the data of all types change in time, so that they could be judged.
+
+    Notes
+    -----
+    The deviation from a channel's median over time counts (its median over samples and
+    channels of a type), so that neither the offsets of DC amplifiers nor single
+    artefacts matter. Data that do not change in time are left alone.
+    """
+    told = True
+    deviation = np.abs(data - np.median(data, -1, keepdims=True))
+    for ch_type in sorted(set(ch_types)):
+        picks = np.array(ch_types) == ch_type
+        typical = np.median(deviation[..., picks, :])
+        low, high, unit = _USUAL[ch_type]
+        told &= bool(typical > 0)
+        if typical > 0 and not low <= typical <= high:
+            warn(
+                f"The data of type {ch_type!r} vary by {typical:.1g} {unit} (median "
+                f"deviation), those of a brain by {low:g} to {high:g} {unit}: they may "
+                f"be in other units. MNE wants {unit}: multiply the data, e.g. by 1e-6 "
+                "if they are in µV."
+            )
+    return told
+
+
+def good_spans(raw, start, stop):
+    """List the spans between what is annotated as bad or as an edge.
+
+    Parameters
+    ----------
+    raw : Raw
+        The recording.
+    start, stop : int
+        The samples looked at.
+
+    Returns
+    -------
+    spans : list of tuple of int
+        First sample, and first sample after, of each span without annotations that
+        start with ``"bad"`` or ``"edge"`` (in any case).
+    """
+    onsets, ends = annotations_starts_stops(raw, ("bad", "edge"))
+    bad = np.zeros(stop - start + 1, bool)
+    onsets, ends = (np.clip(x - start, 0, stop - start) for x in (onsets, ends))
+    for onset, end in zip(onsets, ends):
+        bad[onset:end] = True
+    bounds = np.unique([0, *onsets, *ends, stop - start])
+    return [
+        (start + int(first), start + int(last))
+        for first, last in zip(bounds[:-1], bounds[1:])
+        if not bad[first]
+    ]
+
+
+def _mean_share(data):
+    """Compute rms of the channels' mean over rms of the channels."""
+    rms = np.sqrt(np.mean(np.square(data)))
+    return np.sqrt(np.mean(np.square(data.mean(0)))) / rms if rms > _FLAT else 0.0

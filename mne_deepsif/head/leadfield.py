@@ -1,0 +1,270 @@
+"""From data, forward and noise covariance to the whitened leadfield of the parcels.
+
+Training and use both come through :func:`make_leadfield`.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from dataclasses import dataclass
+
+import mne
+import numpy as np
+from mne.utils import _validate_type, logger, verbose, warn
+from scipy import sparse
+
+from .._mne import check_compensation_grade, is_fixed_orient
+from .channels import (
+    check_sensor_positions,
+    demand_ch_names,
+    make_projector_and_whitener,
+    pick_ch_names,
+    pick_info,
+)
+from .parcels import assign_vertices
+
+
+@dataclass(frozen=True)
+class Leadfield:
+    """Leadfield of the parcels for the channels that are used.
+
+    Parameters
+    ----------
+    ch_names : list of str
+        The channels used, in the order of the data.
+    ch_types : list of str
+        Their types: ``'eeg'``, ``'mag'`` or ``'grad'``.
+    gain : array of shape (n_channels, n_parcels)
+        Parcel gain after projectors and average reference, V or T (T/m) per A/m:
+        the mean over the parcel's vertices times its area. Zero for a parcel
+        without vertices.
+    projector : array of shape (n_channels, n_channels)
+        SSP projectors and EEG average reference in one matrix.
+    whitener : array of shape (rank, n_channels)
+        Whitener, the projector included.
+    gain_white : array of shape (rank, n_parcels)
+        ``whitener @ gain``.
+    parcel_of_vertex : list of array of int
+        Parcel of each source space vertex, lh and rh; -1 where there is none.
+    vertex_area : csr_array of shape (n_vertices, n_parcels)
+        Turns parcel activity (A/m) into dipole moments of the vertices (A m): the
+        parcel's area over its number of vertices.
+    normals : array of shape (n_vertices, 3)
+        Orientation of the vertices' dipoles in the forward's coordinate frame.
+    vertices : list of array of int
+        Vertex numbers of the source space, lh and rh.
+    subject : str | None
+        The subject of the source space.
+    """
+
+    ch_names: list
+    ch_types: list
+    gain: np.ndarray
+    projector: np.ndarray
+    whitener: np.ndarray
+    gain_white: np.ndarray
+    parcel_of_vertex: list
+    vertex_area: sparse.csr_array
+    normals: np.ndarray
+    vertices: list
+    subject: str | None
+
+    def whiten(self, data):
+        """Project and whiten sensor data.
+
+        Parameters
+        ----------
+        data : array of shape (n_channels, n_times)
+            Data of the channels ``ch_names``, projected or not.
+
+        Returns
+        -------
+        data_white : array of shape (rank, n_times)
+            Data in units of the noise's standard deviation.
+        """
+        return self.whitener @ data
+
+
+@verbose
+def make_leadfield(
+    info,
+    fwd,
+    noise_cov=None,
+    *,
+    parcels,
+    ch_names=None,
+    rank=None,
+    nave=1,
+    subjects_dir=None,
+    verbose=None,
+):
+    """Make the whitened leadfield of the parcels.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data: channels, bads, projectors, compensation.
+    fwd : Forward
+        Forward solution with a surface source space of both hemispheres; one with
+        free orientation is converted to the surface normals in a copy.
+    noise_cov : Covariance | None
+        Noise covariance; None makes an ad-hoc one, with a warning.
+    parcels : Parcels
+        Parcels of the template.
+    ch_names : list of str | None
+        The channels to use, in this order; an error if one cannot be used. None
+        uses all that can be.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance, see :func:`mne.compute_rank`.
+    nave : int
+        Number of averages: the noise covariance is divided by it.
+    subjects_dir : path-like | None
+        Where the surfaces of the forward's subject are.
+    %(verbose)s
+
+    Returns
+    -------
+    leadfield : Leadfield
+        Leadfield in parcels, plain and whitened.
+
+    Notes
+    -----
+    Used channels are the EEG, magnetometer and gradiometer channels that data,
+    forward and noise covariance share, without those that the data or the
+    covariance call bad, in the order of the data. The forward's own list of bads is
+    not consulted, as in :func:`mne.minimum_norm.make_inverse_operator`.
+
+    All projectors of ``info`` are applied to the gain and to the data, active or
+    not. EEG needs an average reference: either as a projector or applied
+    (``set_eeg_reference('average')``). The latter becomes a projector over the
+    used channels here; whether the data have it is checked when they are estimated.
+    """
+    _check_input(info, fwd, noise_cov, nave)
+    usable = pick_ch_names(info, fwd, noise_cov)
+    ch_names = usable if ch_names is None else demand_ch_names(ch_names, usable)
+    check_compensation_grade(fwd["info"], info, "fwd")
+    check_sensor_positions(info, fwd["info"], ch_names)
+    info = pick_info(info, ch_names)
+    projector, whitener = make_projector_and_whitener(info, noise_cov, rank)
+    whitener = np.sqrt(nave) * whitener
+    vertex_gain, normals = fix_orientation(fwd, ch_names)
+    _check_gain(vertex_gain)
+    parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
+    vertex_area = _make_vertex_area(parcel_of_vertex, parcels.areas)
+    gain = projector @ (vertex_gain @ vertex_area)
+    return Leadfield(
+        ch_names=ch_names,
+        ch_types=info.get_channel_types(),
+        gain=gain,
+        projector=projector,
+        whitener=whitener,
+        gain_white=whitener @ gain,
+        parcel_of_vertex=parcel_of_vertex,
+        vertex_area=vertex_area,
+        normals=normals,
+        vertices=[s["vertno"] for s in fwd["src"]],
+        subject=fwd["src"][0].get("subject_his_id"),
+    )
+
+
+def channel_std(leadfield):
+    """Compute the noise of each channel, as the whitener has it.
+
+    Parameters
+    ----------
+    leadfield : Leadfield
+        Leadfield of the channels used.
+
+    Returns
+    -------
+    std : array of shape (n_channels, 1)
+        Standard deviation of the projected noise, in V or T (T/m).
+    """
+    std = np.sqrt(np.square(np.linalg.pinv(leadfield.whitener)).sum(1))
+    return np.where(std > 0, std, std.max())[:, np.newaxis]
+
+
+# --------------------------------------------------------------- input
+
+
+def _check_input(info, fwd, noise_cov, nave):
+    _validate_type(info, mne.Info, "info")
+    _validate_type(fwd, mne.Forward, "fwd")
+    _validate_type(noise_cov, (mne.Covariance, None), "noise_cov")
+    check_nave(nave)
+    src = fwd["src"]
+    if src.kind != "surface" or len(src) != 2:
+        raise ValueError(
+            "fwd must have a surface source space of both hemispheres, got "
+            f"{len(src)} source space(s) of kind {src.kind!r}. Make the forward with "
+            "the source space of mne.setup_source_space, without volumes."
+        )
+
+
+def check_nave(nave):
+    """Check a number of averages."""
+    _validate_type(nave, "numeric", "nave")
+    if not nave > 0:
+        raise ValueError(f"The number of averages (nave) must be > 0, got {nave}.")
+
+
+# --------------------------------------------------------------- gain
+
+
+def fix_orientation(fwd, ch_names):
+    """Compute the gain along the normals of the cortex.
+
+    Parameters
+    ----------
+    fwd : Forward
+        Forward solution, of free or fixed orientation.
+    ch_names : list of str
+        The channels.
+
+    Returns
+    -------
+    gain : array of shape (n_channels, n_vertices)
+        The gain (V or T per A m).
+    normals : array of shape (n_vertices, 3)
+        The normals, in the forward's coordinate frame.
+    """
+    fwd = mne.pick_channels_forward(fwd, ch_names, ordered=True)
+    if not is_fixed_orient(fwd):
+        fwd = mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
+    return fwd["sol"]["data"].astype(float), fwd["source_nn"].astype(float)
+
+
+def _check_gain(gain):
+    if not np.isfinite(gain).all():
+        wrong = np.count_nonzero(~np.isfinite(gain).all(0))
+        raise ValueError(
+            f"The forward solution has NaN or infinite values at {wrong} of "
+            f"{gain.shape[1]} vertices. Compute it again."
+        )
+    if not gain.any():
+        raise ValueError("The forward solution is zero everywhere. Compute it again.")
+
+
+def _make_vertex_area(parcel_of_vertex, areas):
+    """Share each parcel's area among its vertices (n_vertices, n_parcels), m²."""
+    parcel = np.concatenate(parcel_of_vertex)
+    n_parcels = len(areas)
+    vertex = np.flatnonzero(parcel >= 0)
+    n_vertices = np.bincount(parcel[vertex], minlength=n_parcels)
+    _report_empty(np.sum(n_vertices == 0), n_parcels)
+    area = (areas / np.maximum(n_vertices, 1))[parcel[vertex]]
+    shape = (len(parcel), n_parcels)
+    return sparse.csr_array((area, (vertex, parcel[vertex])), shape)
+
+
+def _report_empty(n_empty, n_parcels):
+    if n_empty == n_parcels:
+        raise ValueError("No vertex of the forward's source space lies in a parcel.")
+    message = (
+        f"{n_empty} of {n_parcels} parcels have no vertex in the forward's source "
+        "space and cannot be estimated."
+    )
+    if n_empty > 0.05 * n_parcels:
+        warn(f"{message} Use a denser source space, e.g. oct6.")
+    elif n_empty:
+        logger.info(message)

@@ -1,0 +1,173 @@
+"""What is prepared once for many data: leadfield and model."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import mne
+from mne.utils import _validate_type, verbose
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ..head.channels import check_same_sensors
+from ..head.eyes import eye_gain
+from ..head.fingerprint import check_fingerprint
+from ..head.leadfield import Leadfield, make_leadfield
+from .model import Model
+from .weights import load_model
+
+
+@dataclass(frozen=True)
+class DeepSIFOperator:
+    """A forward solution, a noise covariance and an estimator, ready for data.
+
+    Made by :func:`make_deepsif_operator`.
+
+    Attributes
+    ----------
+    info : Info
+        Measurement info that it was made for.
+    leadfield : Leadfield
+        Whitened leadfield of the parcels, for a single trial.
+    model : Model
+        The fitted model.
+    estimator : str | path-like | DeepSIFEstimator | Model
+        What ``model`` was given as.
+    """
+
+    info: mne.Info
+    leadfield: Leadfield
+    model: Model
+    estimator: object
+
+    def __repr__(self):
+        """Say what it is for."""
+        n_channels, n_parcels = self.leadfield.gain.shape
+        subject = self.leadfield.subject
+        return (
+            f"<DeepSIFOperator | {n_channels} channels, {n_parcels} parcels, "
+            f"subject {subject!r}>"
+        )
+
+    @cached_property
+    def _eyes(self):
+        """Fields of the eyes at the channels used, for the trust report."""
+        names = self.leadfield.ch_names
+        picks = mne.pick_channels(self.info["ch_names"], names, ordered=True)
+        return eye_gain(mne.pick_info(self.info, picks))
+
+    @cached_property
+    def _prepared(self):
+        """The model with the leadfield, in the units that its encoder reads."""
+        reads_channels = self.model.encoder == "sensors"
+        gain = self.leadfield.gain if reads_channels else self.leadfield.gain_white
+        return self.model.prepare(gain)
+
+
+@verbose
+def make_deepsif_operator(
+    info,
+    fwd,
+    noise_cov=None,
+    *,
+    estimator="generic",
+    rank=None,
+    subjects_dir=None,
+    verbose=None,
+):
+    """Prepare forward, noise covariance and estimator for many data.
+
+    ``apply_deepsif(evoked, operator)`` is ``apply_deepsif(evoked, fwd, noise_cov)``
+    without the time that the leadfield takes; so are the functions for epochs and
+    raw. Compare :func:`mne.minimum_norm.make_inverse_operator`.
+
+    Parameters
+    ----------
+    info : Info
+        Measurement info of the data: channels, bads, projectors, reference.
+    fwd : Forward
+        As in :func:`apply_deepsif`.
+    noise_cov : Covariance | None
+        As in :func:`apply_deepsif`.
+    estimator : str | path-like | DeepSIFEstimator
+        As in :func:`apply_deepsif`.
+    rank : None | 'info' | 'full' | dict
+        As in :func:`apply_deepsif`.
+    subjects_dir : path-like | None
+        As in :func:`apply_deepsif`.
+    %(verbose)s
+
+    Returns
+    -------
+    operator : DeepSIFOperator
+        What the ``apply_deepsif`` functions take in place of ``fwd``.
+
+    Notes
+    -----
+    It is for data with the same channels, bads, projectors, compensation and sensor
+    positions; others are an error (or, for positions, a warning). Sampling rate,
+    length and number of averages may differ.
+    """
+    _validate_type(info, mne.Info, "info")
+    model = resolve_model(estimator)
+    if model.encoder == "sensors" and noise_cov is None:
+        noise_cov = mne.make_ad_hoc_cov(info)  # its data are not whitened: no warning
+    leadfield = make_leadfield(
+        info,
+        fwd,
+        noise_cov,
+        parcels=model.parcels,
+        ch_names=model.ch_names,
+        rank=rank,
+        subjects_dir=subjects_dir,
+    )
+    check_fingerprint(model.fingerprint, fwd, leadfield)
+    return DeepSIFOperator(info.copy(), leadfield, model, estimator)
+
+
+def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):
+    """Make an operator, or check that the given one suits the data."""
+    if not isinstance(fwd, DeepSIFOperator):
+        return make_deepsif_operator(
+            info,
+            fwd,
+            noise_cov,
+            estimator=estimator,
+            rank=rank,
+            subjects_dir=subjects_dir,
+        )
+    given = dict(noise_cov=noise_cov, rank=rank, subjects_dir=subjects_dir)
+    given["estimator"] = None if estimator == "generic" else estimator
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is part of the operator that was given as fwd: give it to "
+                "make_deepsif_operator instead."
+            )
+    check_same_sensors(info, fwd.info, fwd.leadfield)
+    return fwd
+
+
+def resolve_model(estimator):
+    """Return the fitted model that a name, a file, an estimator or a model stands for.
+
+    Parameters
+    ----------
+    estimator : str | path-like | DeepSIFEstimator | Model
+        What users give.
+
+    Returns
+    -------
+    model : Model
+        The model.
+    """
+    if isinstance(estimator, Model):
+        return estimator
+    if isinstance(estimator, BaseEstimator) and hasattr(estimator, "fit"):
+        check_is_fitted(estimator, "model_")
+        return estimator.model_.on(estimator.device)
+    allowed = "str, path-like, DeepSIFEstimator, or Model"
+    _validate_type(estimator, ("path-like",), "estimator", allowed)
+    return load_model(estimator)

@@ -1,0 +1,247 @@
+"""The path of all front doors: a plan, checks, the estimate, vertices."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import threading
+from contextlib import contextmanager, nullcontext
+from dataclasses import astuple, dataclass, replace
+from functools import cache, cached_property
+
+import mne
+import numpy as np
+from mne.utils import _check_option, _validate_type, logger, warn
+from scipy import sparse
+from threadpoolctl import ThreadpoolController
+
+from ..head.channels import check_average_reference
+from ..head.leadfield import check_nave
+from .operator import DeepSIFOperator, resolve_operator
+from .windows import constant_power, window_length
+
+_INFINITE = 1e30  # in V or T; the square of more may overflow when whitened
+_MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that does not depend on the data's values."""
+
+    info: mne.Info  # of the data
+    operator: DeepSIFOperator
+    vertices: list  # to return, lh and rh
+    vertex_area: sparse.csr_array  # (n_vertices, n_parcels), m²
+    normals: np.ndarray | None  # (n_vertices, 3); None for a scalar estimate
+
+    @property
+    def leadfield(self):
+        """The leadfield, whitened for a single trial."""
+        return self.operator.leadfield
+
+    @property
+    def model(self):
+        """The fitted model."""
+        return self.operator.model
+
+    @cached_property
+    def picks(self):
+        """Indices of the channels used."""
+        index = {name: pick for pick, name in enumerate(self.info["ch_names"])}
+        return [index[name] for name in self.leadfield.ch_names]
+
+    @property
+    def window(self):
+        """Length of the network's window in samples of the data."""
+        return window_length(self.model.n_times, self.model.sfreq, self.info["sfreq"])
+
+
+@dataclass(frozen=True)
+class Power:
+    """Power of whitened data, summed over channels and samples."""
+
+    data: float = 0.0
+    rest: float = 0.0  # of what the estimate leaves
+    windows: float = 0.0  # of the windows, for a network that reads channels
+    means: float = 0.0  # of the windows' means, which such a network does not see
+
+    def __add__(self, other):
+        """Add up the powers of two pieces of data."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Power(*(one + two for one, two in pairs))
+
+
+@dataclass(frozen=True)
+class ParcelEstimate:
+    """An estimate in parcels, and the data that it is of."""
+
+    data: np.ndarray  # (..., n_channels, n_times): the channels used, as given
+    data_white: np.ndarray  # (..., rank, n_times)
+    sources: np.ndarray  # (..., n_parcels, n_times), A/m
+    fit_white: np.ndarray  # (..., rank, n_times): leadfield times all sources
+    power: Power
+
+
+def make_plan(
+    info, fwd, noise_cov, estimator, *, label, pick_ori, rank, subjects_dir, nave=1
+):
+    """Check the arguments of a front door and bring together what it needs.
+
+    The number of averages is checked only. It scales data, leadfield and noise alike,
+    so that neither the estimate nor what is said of it depends on it.
+    """
+    _check_option("pick_ori", pick_ori, [None, "normal", "vector"])
+    _validate_type(label, (mne.Label, mne.BiHemiLabel, None), "label")
+    check_nave(nave)
+    operator = resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir)
+    leadfield = operator.leadfield
+    plan = Plan(
+        info=info,
+        operator=operator,
+        vertices=leadfield.vertices,
+        vertex_area=leadfield.vertex_area,
+        normals=leadfield.normals if pick_ori == "vector" else None,
+    )
+    return plan if label is None else _restrict_to_label(plan, label)
+
+
+def _restrict_to_label(plan, label):
+    index = np.arange(plan.vertex_area.shape[0], dtype=float)[:, np.newaxis]
+    subject = plan.leadfield.subject
+    if label.subject is not None and subject is not None and label.subject != subject:
+        raise ValueError(
+            f"label is of subject {label.subject!r}, fwd of subject {subject!r}. Use "
+            "mne.morph_labels, or a label of the forward's subject."
+        )
+    stc = mne.SourceEstimate(index, plan.vertices, 0, 1, subject).in_label(label)
+    chosen = stc.data[:, 0].astype(int)
+    return replace(
+        plan,
+        vertices=stc.vertices,
+        vertex_area=plan.vertex_area[chosen],
+        normals=None if plan.normals is None else plan.normals[chosen],
+    )
+
+
+@contextmanager
+def one_blas_thread():
+    """Hold NumPy's matrix products to one thread.
+
+    The threads of OpenBLAS wait busily after each product, on the cores that torch's
+    threads need: with both, an estimate takes more than twice as long as with either.
+    The limit holds for the whole process, so that only the main thread sets it: of
+    several that come and go, one would restore what is another's.
+    """
+    limits = nullcontext()
+    if threading.current_thread() is threading.main_thread():
+        limits = _openblas().limit(limits=1)
+    with limits:
+        yield
+
+
+@cache
+def _openblas():
+    return ThreadpoolController().select(internal_api="openblas")
+
+
+@one_blas_thread()
+def estimate_parcels(data, plan, parcels=None):
+    """Estimate parcel activity.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_all_channels, n_times)
+        Data of all channels of ``plan.info``.
+    plan : Plan
+        Leadfield and model.
+    parcels : array of int | None
+        The parcels to return, None is all of them.
+
+    Returns
+    -------
+    estimate : ParcelEstimate
+        The activity, and all that was computed on the way.
+    """
+    leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
+    data = _check_data(data, plan)
+    data_white = leadfield.whiten(data)
+    given, constant = data_white, (0.0, 0.0)
+    if plan.model.encoder == "sensors":
+        given = leadfield.projector @ data
+        constant = constant_power(data_white, plan.window)
+    prepared = plan.operator._prepared
+    if parcels is None:
+        sources = prepared.estimate(given, sfreq)
+        fit_white = leadfield.gain_white @ sources
+    else:
+        some = np.eye(leadfield.gain.shape[1])[parcels]
+        mixing = np.vstack([some, leadfield.gain_white])
+        mixed = prepared.estimate(given, sfreq, mixing=mixing)
+        sources, fit_white = np.split(mixed, [len(parcels)], axis=-2)
+    power = Power(
+        np.sum(np.square(data_white)),
+        np.sum(np.square(data_white - fit_white)),
+        *constant,
+    )
+    return ParcelEstimate(data, data_white, sources, fit_white, power)
+
+
+def _check_data(data, plan):
+    """Check values and reference; return the channels used."""
+    ch_names = plan.leadfield.ch_names
+    if data.shape[-1] == 0:
+        raise ValueError("The data have no samples. Use a longer time range.")
+    if np.iscomplexobj(data):
+        raise ValueError(
+            "The data are complex, the estimate is of real signals: give the real and "
+            "the imaginary part, one after the other."
+        )
+    for epoch in data.reshape(-1, *data.shape[-2:]):
+        check_average_reference(plan.info, epoch, ch_names)
+    data = data[..., plan.picks, :]
+    finite = (np.abs(data) < _INFINITE).all(-1).reshape(-1, len(ch_names)).all(0)
+    if not finite.all():
+        wrong = [name for name, good in zip(ch_names, finite) if not good]
+        raise ValueError(
+            f"The data have NaN or infinite values in {len(wrong)} channel(s): "
+            f"{wrong[:10]} ({_INFINITE:g} counts as infinite). Mark them in "
+            "info['bads'], or crop the data."
+        )
+    return data
+
+
+def log_explained(power):
+    """Log how much of the data is explained."""
+    if power.data > 0 and power.rest == power.data:
+        logger.info("The network finds no source: the estimate is zero.")
+    elif power.data > 0:
+        share = 1 - power.rest / power.data
+        logger.info("Explained %0.1f%% of the whitened data's power.", 100 * share)
+
+
+def warn_constant(power, plan):
+    """Warn if most of the data is what a network that reads channels cannot see."""
+    if power.means > _MAX_CONSTANT * power.windows:
+        seconds = plan.window / plan.info["sfreq"]
+        warn(
+            f"{100 * power.means / power.windows:.0f} % of the whitened data's power "
+            f"does not change within the network's window of {seconds:.2g} s, and the "
+            "estimate leaves it out. If it is an offset or a drift, use a high-pass "
+            "filter or a baseline; if it is slow activity of interest (below 1 Hz) or "
+            "few samples, use estimator='generic', which explains it."
+        )
+
+
+def make_stc(sources, plan, tmin, decim=1):
+    """Spread parcel activity (A/m) over the vertices (A m)."""
+    data = plan.vertex_area @ sources
+    kind = mne.SourceEstimate
+    if plan.normals is not None:
+        data = plan.normals[:, :, np.newaxis].astype(data.dtype) * data[:, np.newaxis]
+        kind = mne.VectorSourceEstimate
+    return kind(
+        data,
+        vertices=plan.vertices,
+        tmin=float(tmin),
+        tstep=decim / plan.info["sfreq"],
+        subject=plan.leadfield.subject,
+    )

@@ -1,0 +1,125 @@
+"""Pretrained weights: names, files, checksums, download."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+
+import mne
+import pooch
+from mne.utils import _validate_type
+
+from ..cache import PACKAGE_DATA, data_path
+from .files import read_model
+
+_TIMEOUT = 30  # s without a byte from the server
+
+
+def _registry():
+    """Return {name: {"file", "sha256", "embedded", "description"}}."""
+    return json.loads((PACKAGE_DATA / "weights.json").read_text())
+
+
+def fetch_weights(name="generic"):
+    """Return the file of pretrained weights, downloading it where it is not at hand.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights. ``"generic"`` is part of the package. Others come from the
+        address in the MNE config or environment variable ``MNE_DEEPSIF_URL`` and are
+        kept in MNE's data folder.
+
+    Returns
+    -------
+    fname : pathlib.Path
+        The file, its SHA-256 checked.
+
+    Notes
+    -----
+    A download appears under its name only when it is whole and its SHA-256 is right;
+    several processes may ask for it at once. One that fails, or a server that is silent
+    for 30 s, raises a RuntimeError that says what to do.
+    """
+    _validate_type(name, str, "name")
+    registry = _registry()
+    if name not in registry:
+        raise ValueError(
+            f"No weights of the name {name!r}; allowed are {sorted(registry)}, or the "
+            "path of a file that DeepSIFEstimator.save wrote."
+        )
+    entry = registry[name]
+    if entry["embedded"]:
+        fname = PACKAGE_DATA / entry["file"]
+        _check_hash(fname, entry["sha256"])
+        return fname
+    return _download(name, entry)
+
+
+def _download(name, entry):
+    fname = data_path() / "weights" / entry["file"]
+    if fname.is_file() and _sha256(fname) == entry["sha256"]:
+        return fname
+    base = os.environ.get("MNE_DEEPSIF_URL") or mne.get_config("MNE_DEEPSIF_URL")
+    if not base:
+        raise RuntimeError(
+            f"The weights {name!r} have to be downloaded: set MNE_DEEPSIF_URL (in the "
+            "environment or with mne.set_config) to the address of the folder that "
+            f"holds {entry['file']!r}, or use estimator='generic', which needs none."
+        )
+    url = f"{base.rstrip('/')}/{entry['file']}"
+    try:
+        fname.parent.mkdir(parents=True, exist_ok=True)  # pooch's own may race
+        pooch.retrieve(
+            url,
+            f"sha256:{entry['sha256']}",
+            fname=fname.name,
+            path=fname.parent,
+            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"The weights {name!r} could not be fetched from {url} into {fname.parent} "
+            f"({error}); check the connection, MNE_DEEPSIF_URL and the folder, or use "
+            "estimator='generic'."
+        ) from error
+    return fname
+
+
+def _sha256(fname):
+    return hashlib.sha256(fname.read_bytes()).hexdigest()
+
+
+def _check_hash(fname, sha256):
+    found = _sha256(fname)
+    if found != sha256:
+        raise RuntimeError(
+            f"The weights file {fname} is damaged (SHA-256 {found}, not {sha256});"
+            " install mne_deepsif again."
+        )
+
+
+def load_model(name):
+    """Return the fitted model of a name or file.
+
+    Parameters
+    ----------
+    name : str | path-like
+        Name of pretrained weights, or a file.
+
+    Returns
+    -------
+    model : Model
+        The fitted model, shared between calls: do not change it.
+    """
+    if not isinstance(name, str) or name.endswith(".safetensors"):
+        return read_model(name)[0]
+    return _load_named(name)
+
+
+@lru_cache(maxsize=4)
+def _load_named(name):
+    return read_model(fetch_weights(name))[0]

@@ -1,0 +1,147 @@
+"""Sampling rates and windows: cutting, resampling, overlap-add (NumPy only).
+
+Windows live at the sampling rate of the data. Each is resampled to the network's rate
+and back on its own, so that what lies further away does not matter and a recording
+can be cut into chunks without seams.
+"""
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import scipy.signal
+
+
+def window_length(n_times, sfreq_network, sfreq):
+    """Return how many samples at sfreq a window of n_times network samples has."""
+    return max(1, round(n_times * sfreq / sfreq_network))
+
+
+def resample(data, n_times):
+    """Resample (..., n) to (..., n_times); the first samples coincide.
+
+    The data and their mirror image are one period, of a whole number of samples at both
+    rates. The padding of :func:`mne.filter.resample` is not: it shifts its output by up
+    to half a sample.
+    """
+    n_given = data.shape[-1]
+    if n_given == n_times:
+        return data
+    if n_given > _LONGEST:
+        return _mirror_and_resample(data, n_times)
+    return data @ _resampler(n_given, n_times)
+
+
+_LONGEST = 2048  # samples for which a matrix is made: 64 MB and more in the making
+
+
+@lru_cache(maxsize=8)
+def _resampler(n_given, n_times):
+    """Make the matrix (n_given, n_times) of :func:`resample`, which is linear."""
+    return _mirror_and_resample(np.eye(n_given), n_times)
+
+
+def _mirror_and_resample(data, n_times):
+    period = np.concatenate([data, data[..., ::-1]], axis=-1)
+    return scipy.signal.resample(period, 2 * n_times, axis=-1)[..., :n_times]
+
+
+def pad(data, n_times):
+    """Mirror the ends of data shorter than a window."""
+    missing = max(0, n_times - data.shape[-1])
+    widths = [(0, 0)] * (data.ndim - 1) + [(missing // 2, missing - missing // 2)]
+    return np.pad(data, widths, "symmetric")
+
+
+def window_starts(n_total, n_times):
+    """Return starts of windows that overlap by half and cover everything."""
+    starts = list(range(0, n_total - n_times + 1, max(1, n_times // 2)))
+    if starts[-1] != n_total - n_times:
+        starts.append(n_total - n_times)
+    return starts
+
+
+def cut(data, n_times, n_resampled):
+    """Cut (..., n_rows, n_total) into windows (..., n_windows, n_rows, n_resampled)."""
+    starts = window_starts(data.shape[-1], n_times)
+    windows = [data[..., start : start + n_times] for start in starts]
+    return resample(np.stack(windows, axis=-3), n_resampled)
+
+
+def overlap_add(windows, n_times, n_total):
+    """Undo :func:`cut`: blend the windows under sine tapers.
+
+    Parameters
+    ----------
+    windows : array of shape (..., n_windows, n_rows, n_resampled)
+        The windows, in the order of :func:`window_starts`.
+    n_times : int
+        Length of a window before resampling.
+    n_total : int
+        Length of the result.
+
+    Returns
+    -------
+    total : array of shape (..., n_rows, n_total)
+        Weighted mean of the windows that overlap.
+    """
+    taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
+    weighted = resample(np.eye(windows.shape[-1]), n_times) * taper
+    total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_total))
+    weight = np.zeros(n_total)
+    for index, start in enumerate(window_starts(n_total, n_times)):
+        total[..., start : start + n_times] += windows[..., index, :, :] @ weighted
+        weight[start : start + n_times] += taper
+    total /= weight
+    return total
+
+
+def chunks(n_total, n_times, n_windows=32):
+    """Cut a long recording so that the estimates of the chunks join without a seam.
+
+    Parameters
+    ----------
+    n_total : int
+        Length of the recording.
+    n_times : int
+        Length of a window.
+    n_windows : int
+        Windows per chunk, apart from those that reach into the next.
+
+    Yields
+    ------
+    first, last : int
+        The samples to estimate together, as of a slice.
+    start, stop : int
+        The samples within them to keep: their windows are those of the whole recording.
+    """
+    hop = max(1, n_times // 2)
+    overlap = n_times - hop
+    before = -(-overlap // hop) * hop  # whole hops: the windows start where they did
+    # what the last window covers must lie within the last chunk
+    bounds = [*range(0, max(1, n_total - n_times + 1), n_windows * hop), n_total]
+    for start, stop in pairwise(bounds):
+        yield max(0, start - before), min(stop + overlap, n_total), start, stop
+
+
+def constant_power(data, n_times):
+    """Compute the power that the means of windows hold.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Whitened data.
+    n_times : int
+        Length of a window.
+
+    Returns
+    -------
+    windows, means : float
+        Power of all windows, and of their means in time.
+    """
+    windows = means = 0.0
+    for start in window_starts(max(data.shape[-1], n_times), n_times):
+        window = data[..., start : start + n_times]
+        windows += np.sum(np.square(window))
+        means += window.shape[-1] * np.sum(np.square(window.mean(-1)))
+    return windows, means

@@ -1,0 +1,215 @@
+"""The networks: ours and the published one (torch only)."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import torch
+from torch import nn
+
+
+class CompactNetwork(nn.Module):
+    """The default: linear filters whose gates open where the window has power.
+
+    The data of a window pass through linear layers only, time by time; between them
+    each feature is multiplied by a gate. The gates are the same for all times: they are
+    computed, by the deeper part of the network, from the power of the features over the
+    window. So the estimate is linear in time, like that of an adaptive spatial filter;
+    it changes sign with the data, and does not depend on how many times (or principal
+    components) stand for the window.
+
+    Parameters
+    ----------
+    n_features : int
+        Input size: ``2 * n_parcels`` after back-projection.
+    n_parcels : int
+        Output size.
+    n_times : int
+        Length of the windows; the weights do not depend on it.
+    width : int
+        Number of features of the linear layers.
+    gate_width : int
+        Number of features from which the gates are computed.
+    n_blocks : int
+        Number of linear layers between input and output, each with gates.
+    n_components : int
+        Principal components of a window that are passed through the network.
+    """
+
+    def __init__(
+        self,
+        n_features,
+        n_parcels,
+        n_times=64,
+        width=640,
+        gate_width=512,
+        n_blocks=2,
+        n_components=4,
+    ):
+        super().__init__()
+        self.sizes = {
+            "width": width,
+            "gate_width": gate_width,
+            "n_blocks": n_blocks,
+            "n_components": n_components,
+        }
+        self.embed = nn.Linear(n_features, width, bias=False)
+        self.linear = nn.ModuleList(
+            nn.Linear(width, width, bias=False) for _ in range(n_blocks - 1)
+        )
+        self.gates = nn.ModuleList(_Gates(width, gate_width) for _ in range(n_blocks))
+        self.power = nn.Linear(n_features, gate_width)
+        self.readout = nn.Linear(width, n_parcels, bias=False)
+        self.parcel_gates = nn.Linear(gate_width, n_parcels)
+        self.last_gates = _Gates(n_parcels, gate_width)
+        # the first estimate is zero: most parcels are silent most of the time
+        nn.init.zeros_(self.readout.weight)
+
+    def forward(self, X):
+        """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels)."""
+        state = self.power(_root_power(X))
+        features = self.embed(X)
+        gated, state = self.gates[0](features, state)
+        for linear, gates in zip(self.linear, self.gates[1:], strict=True):
+            gated, state = gates(gated + linear(gated), state)
+        opening = nn.functional.softplus(self.parcel_gates(_normalise(state)))
+        estimate = self.readout(gated) * opening[:, None]
+        return self.last_gates(estimate, state)[0]
+
+
+class _Gates(nn.Module):
+    """Gates of features: from their power and a state that all blocks share."""
+
+    def __init__(self, n_features, width):
+        super().__init__()
+        self.power = nn.Linear(n_features, width)
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, width)
+        self.gate = nn.Linear(width, n_features)
+
+    def forward(self, features, state):
+        """Map (n_batch, n_times, n_features), (n_batch, width) to the same shapes."""
+        state = state + self.power(_root_power(features))
+        state = state + self.fc2(nn.functional.elu(self.fc1(_normalise(state))))
+        gate = 2 * torch.sigmoid(self.gate(_normalise(state)))
+        return features * gate[:, None], state
+
+
+def _root_power(features):
+    """Return the root of the power over times: (n_batch, n_features)."""
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    return (features.to(dtype).square().sum(1) + 1e-6).sqrt()
+
+
+def _normalise(state):
+    """Divide by the root mean square over features."""
+    return state * (state.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+class _PublishedSpatial(nn.Module):
+    """Residual block C -> C, residual block C -> hidden, linear layer (with ELU)."""
+
+    def __init__(self, n_channels, n_hidden, output):
+        super().__init__()
+        self.output = output
+        self.fc11 = nn.Linear(n_channels, n_channels)
+        self.fc12 = nn.Linear(n_channels, n_channels)
+        self.fc21 = nn.Linear(n_channels, n_hidden)
+        self.fc22 = nn.Linear(n_hidden, n_hidden)
+        self.fc23 = nn.Linear(n_channels, n_hidden)
+        self.value = nn.Linear(n_hidden, n_hidden)
+
+    def forward(self, x):
+        elu = nn.functional.elu
+        x = elu(self.fc12(elu(self.fc11(x))) + x)
+        x = elu(self.fc22(elu(self.fc21(x))) + self.fc23(x))
+        x = self.value(x)
+        return elu(x) if self.output == "value_activation" else x
+
+
+class _PublishedTemporal(nn.Module):
+    """Stacked LSTM layers with one unit per parcel; the hidden state is the output."""
+
+    def __init__(self, n_hidden, n_parcels, n_layers):
+        super().__init__()
+        self.rnns = nn.ModuleList(
+            [nn.LSTM(n_hidden, n_parcels, n_layers, batch_first=True)]
+        )
+
+    def forward(self, x):
+        return self.rnns[0](x)[0]
+
+
+class PublishedNetwork(nn.Module):
+    """The network of Sun et al. (2022), parameter for parameter.
+
+    Parameter names are those of the authors' checkpoints, so their state
+    dictionaries load as they are.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of channels.
+    n_parcels : int
+        Number of parcels; 994 in the papers.
+    n_times : int
+        Length of the windows; the weights do not depend on it.
+    n_hidden : int
+        Output size of the spatial module; 500 in the first paper.
+    n_layers : int
+        Number of LSTM layers.
+    spatial_output : "value_activation" | "value"
+        Whether an ELU follows the last linear layer of the spatial module, as in the
+        papers, or not, as in the checkpoints that the authors released.
+    """
+
+    def __init__(
+        self,
+        n_features,
+        n_parcels,
+        n_times=500,
+        n_hidden=500,
+        n_layers=3,
+        spatial_output="value_activation",
+    ):
+        super().__init__()
+        self.sizes = {
+            "n_hidden": n_hidden,
+            "n_layers": n_layers,
+            "spatial_output": spatial_output,
+        }
+        self.spatial = _PublishedSpatial(n_features, n_hidden, spatial_output)
+        self.temporal = _PublishedTemporal(n_hidden, n_parcels, n_layers)
+
+    def forward(self, X):
+        """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels)."""
+        return self.temporal(self.spatial(X))
+
+
+ARCHITECTURES = {"compact": CompactNetwork, "published": PublishedNetwork}
+
+
+def make_network(architecture, n_features, n_parcels, n_times, seed=0, **sizes):
+    """Build a network with seeded initial weights.
+
+    Parameters
+    ----------
+    architecture : "compact" | "published"
+        Name of the architecture.
+    n_features, n_parcels : int
+        Input and output size.
+    n_times : int
+        Length of the windows in samples.
+    seed : int
+        Seed of the initial weights; torch's global generator is left untouched.
+    **sizes : dict
+        Sizes of the architecture, e.g. ``width`` or ``n_layers``; the network keeps
+        them as its attribute ``sizes``.
+
+    Returns
+    -------
+    network : torch.nn.Module
+        The network, in float32 on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[architecture](n_features, n_parcels, n_times, **sizes)

@@ -1,0 +1,24 @@
+"""Where and how a network computes: device and precision."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import torch
+
+
+def resolve_device(device="auto"):
+    """Return the name of the torch device to use: CUDA if there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(precision, device):
+    """Return the torch dtype for matrix products on a device."""
+    if precision == "auto":
+        if device == "cpu":
+            fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        else:
+            fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if fast else "float32"
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]

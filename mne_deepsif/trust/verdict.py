@@ -1,0 +1,143 @@
+"""The verdict on an estimate: what its data look like, and what speaks against it."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import json
+from functools import lru_cache
+
+import numpy as np
+from mne.utils import warn
+from scipy.special import softmax
+
+from ..cache import PACKAGE_DATA
+from ..inverse.plan import one_blas_thread
+from .features import FEATURES, measure_features
+
+KINDS = ("good", "noise", "blink", "line", "electrode")
+_REASONS = {
+    "noise": "the data look like sensor noise (spatial SNR {snr:.0f} dB)",
+    "blink": "a blink: dipoles at the eyes leave {eyes:.0f} dB less of the data than "
+    "the estimate does",
+    "line": "power line noise: 50 or 60 Hz hold {line:.0%} of the power",
+    "electrode": "channel {channel!r} stands alone: no other channel sees what it does",
+}
+# The generic weights saw 19 channels and more, of which up to a tenth were dropped.
+_MIN_CHANNELS = 16
+
+
+def warn_if_unusual(estimate, plan):
+    """Warn if data do not look like brain activity as in training.
+
+    Parameters
+    ----------
+    estimate : ParcelEstimate
+        Data and estimate.
+    plan : Plan
+        What the estimate was made with.
+    """
+    if reasons := judge(estimate, plan)["reasons"]:
+        warn(
+            f"The estimate may be wrong: {'; '.join(reasons)}. Look at the data and at "
+            "mne_deepsif.assess_deepsif."
+        )
+
+
+@one_blas_thread()
+def judge(estimate, plan):
+    """Judge an estimate.
+
+    Parameters
+    ----------
+    estimate : ParcelEstimate
+        Data and estimate.
+    plan : Plan
+        What the estimate was made with.
+
+    Returns
+    -------
+    judged : dict
+        The fields of a :class:`TrustReport` that say what the data look like.
+    """
+    leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
+    features, worst, n_modes = measure_features(
+        leadfield, estimate, sfreq, plan.operator._eyes
+    )
+    probabilities = classify(features)
+    reasons = list_reasons(probabilities, features, leadfield.ch_names[worst])
+    reasons += _unlike_training(leadfield, sfreq, plan.model)
+    return dict(
+        probabilities=probabilities, features=features, reasons=reasons, n_modes=n_modes
+    )
+
+
+def list_reasons(probabilities, features, channel):
+    """Say what the data look like, if not like brain activity that was found.
+
+    Parameters
+    ----------
+    probabilities : dict of float
+        What :func:`classify` returned.
+    features : dict of float
+        The numbers of :data:`FEATURES`.
+    channel : str
+        The channel that the others predict least.
+
+    Returns
+    -------
+    reasons : list of str
+        One reason or none.
+    """
+    limits = read_calibration()["limits"]
+    share = 1 - 10 ** (features["residual"] / 10)
+    if 1 - probabilities["good"] > limits["score"]:
+        worst = max(KINDS[1:], key=probabilities.get)
+        line = 10 ** (features["line"] / 10)
+        return [_REASONS[worst].format(**features | dict(line=line, channel=channel))]
+    if share < limits["explained"]:
+        return [f"the estimate explains {share:.0%} of the data where they are largest"]
+    return []
+
+
+def _unlike_training(leadfield, sfreq, model):
+    """List what the training data never were, whatever is in the recording."""
+    reasons = []
+    n_channels = min(leadfield.whitener.shape)
+    if model.encoder == "backprojection" and n_channels < _MIN_CHANNELS:
+        reasons.append(
+            f"the data have {n_channels} independent channels, training had at least "
+            f"{_MIN_CHANNELS}"
+        )
+    if sfreq < 0.9 * model.sfreq:
+        reasons.append(
+            f"the data are sampled at {sfreq:g} Hz, the network's rate is "
+            f"{model.sfreq:g} Hz"
+        )
+    return reasons
+
+
+@lru_cache
+def read_calibration():
+    """Read what ``benchmarks/trust.py fit`` found."""
+    return json.loads((PACKAGE_DATA / "trust.json").read_text(encoding="utf-8"))
+
+
+def classify(features):
+    """Compute what data look like, by multinomial logistic regression.
+
+    Parameters
+    ----------
+    features : dict of float
+        The numbers of :data:`FEATURES`; NaN stands for the usual value.
+
+    Returns
+    -------
+    probabilities : dict of float
+        The probability of each of :data:`KINDS`.
+    """
+    kinds = read_calibration()["kinds"]
+    values = np.array([features[name] for name in FEATURES])
+    values = np.where(np.isnan(values), kinds["usual"], values)
+    values = np.clip(values, kinds["low"], kinds["high"])  # do not extrapolate
+    logits = np.array(kinds["coef"]) @ values + kinds["intercept"]
+    return dict(zip(KINDS, softmax(logits).tolist()))

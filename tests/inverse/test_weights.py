@@ -1,0 +1,394 @@
+"""Pretrained weights: names, checks, download, and what the generic ones find."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import mne
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from mne_deepsif import (
+    DeepSIFEstimator,
+    Model,
+    apply_deepsif,
+    assign_vertices,
+    fetch_weights,
+    make_template_bem,
+    make_template_trans,
+    metrics,
+)
+from mne_deepsif import estimator as estimator_module
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.inverse import weights
+from mne_deepsif.inverse.weights import load_model
+from mne_deepsif.simulation import Library, library, make_patches
+
+CONTENT = b"what a mirror serves" * 100
+
+
+# --------------------------------------------------------------- names
+
+
+def test_generic_weights():
+    """They are in the package, whole, at most 16 MB, and load without a network."""
+    fname = fetch_weights()
+    assert fname.parent == weights.PACKAGE_DATA
+    content = fname.read_bytes()
+    assert len(content) <= 16e6
+    found = hashlib.sha256(content).hexdigest()
+    assert found == weights._registry()["generic"]["sha256"]
+    model = load_model("generic")
+    assert isinstance(model, Model)
+    assert model.encoder == "backprojection" and model.ch_names is None
+    assert 900 < model.parcels.n_parcels < 1100
+    assert model.parcels.subject == "fsaverage5"
+    assert model.sfreq == 125.0
+    assert {p.device.type for p in model.network.parameters()} == {"cpu"}
+    assert all(p.isfinite().all() for p in model.network.parameters())
+    assert load_model("generic") is model  # read once
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"name 'best'; allowed are \['generic'.*path"):
+        fetch_weights("best")
+    with pytest.raises(ValueError, match="No weights of the name 'best'"):
+        load_model("best")
+    with pytest.raises(TypeError, match="name must be an instance of str"):
+        fetch_weights(None)
+
+
+def test_unknown_name_in_use(eeg_info, eeg_fwd):
+    """The front door and fit say the same."""
+    evoked = mne.EvokedArray(np.ones((32, 10)), eeg_info)
+    with pytest.raises(ValueError, match="No weights of the name 'best'"):
+        apply_deepsif(evoked, eeg_fwd, estimator="best")
+    with pytest.raises(ValueError, match="No weights of the name 'best'"):
+        DeepSIFEstimator(weights="best").fit(eeg_fwd)
+
+
+def test_file_that_is_not_there(tmp_path):
+    for fname in (tmp_path / "x-deepsif.safetensors", "x-deepsif.safetensors"):
+        with pytest.raises(FileNotFoundError, match="x-deepsif.safetensors' does not"):
+            load_model(fname)
+
+
+def test_damaged_embedded_file(tmp_path, monkeypatch):
+    """One bit is enough."""
+    content = bytearray(fetch_weights().read_bytes())
+    content[len(content) // 2] ^= 1
+    entry = weights._registry()["generic"]
+    (tmp_path / entry["file"]).write_bytes(content)
+    monkeypatch.setattr(weights, "_registry", lambda: {"generic": entry})
+    monkeypatch.setattr(weights, "PACKAGE_DATA", tmp_path)
+    with pytest.raises(RuntimeError, match="damaged .*install mne_deepsif again"):
+        fetch_weights("generic")
+
+
+# --------------------------------------------------------------- download
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """Serve a folder over HTTP; ``extra`` weights are registered, nothing is cached."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / "extra.safetensors").write_bytes(CONTENT)
+    entry = {
+        "file": "extra.safetensors",
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "embedded": False,
+    }
+    monkeypatch.setattr(weights, "_registry", lambda: {"extra": entry})
+    monkeypatch.setenv("MNE_DEEPSIF_DATA", str(tmp_path / "data"))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            server.requests.append(self.requestline.split()[1])  # path as asked
+
+        def do_GET(self):  # noqa: N802
+            server.answer(self) if server.answer else super().do_GET()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    server.requests, server.folder, server.answer = [], folder, None
+    server.released = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("MNE_DEEPSIF_URL", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _cached(tmp_path):
+    return [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+def test_download(mirror, tmp_path, monkeypatch):
+    """Fetched once into the cache, then at hand even without the server."""
+    fname = fetch_weights("extra")
+    assert _cached(tmp_path) == [fname]
+    assert fname.read_bytes() == CONTENT
+    assert mirror.requests == ["/extra.safetensors"]
+    assert fetch_weights("extra") == fname
+    assert len(mirror.requests) == 1
+    monkeypatch.setenv("MNE_DEEPSIF_URL", "http://127.0.0.1:9/")  # nobody there
+    assert fetch_weights("extra") == fname
+    _forget_address(monkeypatch)
+    assert fetch_weights("extra") == fname
+
+
+def test_download_address_may_end_in_a_slash(mirror, monkeypatch):
+    monkeypatch.setenv("MNE_DEEPSIF_URL", f"http://127.0.0.1:{mirror.server_port}/")
+    assert fetch_weights("extra").read_bytes() == CONTENT
+    assert mirror.requests == ["/extra.safetensors"]
+
+
+def test_damaged_file_in_the_cache_is_replaced(mirror, tmp_path):
+    fname = fetch_weights("extra")
+    fname.write_bytes(CONTENT[:-1])
+    assert fetch_weights("extra").read_bytes() == CONTENT
+    assert _cached(tmp_path) == [fname]
+
+
+def test_corrupt_download(mirror, tmp_path):
+    """It is refused, and nothing of it stays."""
+    (mirror.folder / "extra.safetensors").write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched .*hash"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def test_truncated_download(mirror, tmp_path):
+    """The server promises all and hangs up after half."""
+
+    def half(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[: len(CONTENT) // 2])
+
+    mirror.answer = half
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched from"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+    mirror.answer = None
+    assert fetch_weights("extra").read_bytes() == CONTENT
+
+
+def test_server_that_stalls(mirror, tmp_path, monkeypatch):
+    """Before its answer or within it: given up, and nothing stays."""
+    monkeypatch.setattr(weights, "_TIMEOUT", 0.2)
+
+    def stall(request):
+        mirror.released.wait()
+
+    def stall_within(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[:100])
+        request.wfile.flush()
+        mirror.released.wait()
+
+    for mirror.answer in (stall, stall_within):
+        with pytest.raises(
+            RuntimeError, match="'extra' could not.*timed out.*'generic'"
+        ):
+            fetch_weights("extra")
+        assert _cached(tmp_path) == []
+
+
+def test_server_with_an_error(mirror, tmp_path):
+    mirror.answer = lambda request: request.send_error(503)
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched.*503"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def test_download_at_once(mirror, tmp_path):
+    """All get the whole file, whoever is first; one file stays."""
+    with ThreadPoolExecutor(8) as pool:
+        fnames = list(pool.map(fetch_weights, ["extra"] * 8))
+    assert _cached(tmp_path) == [fnames[0]] and set(fnames) == {fnames[0]}
+    assert fnames[0].read_bytes() == CONTENT
+
+
+def test_a_folder_that_cannot_be_written(mirror, tmp_path):
+    """What is in the way is named."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "weights").write_text("no folder")
+    with pytest.raises(RuntimeError, match=r"'extra' could not be.*data.weights \("):
+        fetch_weights("extra")
+    assert mirror.requests == []
+
+
+def test_missing_on_the_server(mirror, tmp_path):
+    (mirror.folder / "extra.safetensors").unlink()
+    match = "'extra' could not be fetched from http://.*404.*MNE_DEEPSIF_URL"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def test_offline(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNE_DEEPSIF_URL", "http://127.0.0.1:9")
+    with pytest.raises(RuntimeError, match="'extra' could not be fetched.*connection"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def _forget_address(monkeypatch):
+    """Neither in the environment nor in the config of who runs the tests."""
+    monkeypatch.delenv("MNE_DEEPSIF_URL")
+    get_config = mne.get_config
+
+    def forgetful(key, *args):
+        return None if key == "MNE_DEEPSIF_URL" else get_config(key, *args)
+
+    monkeypatch.setattr(mne, "get_config", forgetful)
+
+
+def test_no_address(mirror, monkeypatch):
+    _forget_address(monkeypatch)
+    match = r"set MNE_DEEPSIF_URL .*holds 'extra.safetensors'.*estimator='generic'"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+
+
+def test_downloaded_file_that_is_no_estimator(mirror):
+    with pytest.raises(ValueError, match="is not a readable mne_deepsif estimator"):
+        load_model("extra")
+
+
+# --------------------------------------------------------------- what they find
+
+
+@pytest.fixture(scope="module")
+def generic():
+    return load_model("generic")
+
+
+@pytest.fixture(scope="module")
+def template(eeg_fwd):
+    """64 electrodes on the template head (BEM, ico4): info, forward, covariance."""
+    montage = mne.channels.make_standard_montage("biosemi64")
+    info = mne.create_info(montage.ch_names, 250.0, "eeg").set_montage(montage)
+    raw = mne.io.RawArray(np.zeros((64, 1)), info).set_eeg_reference(projection=True)
+    src = eeg_fwd["src"].copy()
+    for s in src:
+        mne.transform_surface_to(s, "mri", eeg_fwd["mri_head_t"], copy=False)
+    bem = make_template_bem()
+    trans = make_template_trans(raw.info)
+    fwd = mne.make_forward_solution(raw.info, trans, src, bem, mindist=0.0)
+    return raw.info, fwd, mne.make_ad_hoc_cov(raw.info)
+
+
+def _patch(parcels, seed, radius=0.02):
+    """Parcels of one hemisphere within 20 mm of the seed."""
+    distance = np.linalg.norm(parcels.centers - parcels.centers[seed], axis=1)
+    return np.flatnonzero((distance < radius) & (parcels.hemi == parcels.hemi[seed]))
+
+
+# lateral, frontal, occipital and top: points of the template's surface (m)
+PLACES = (
+    (-0.06, -0.02, 0.02),
+    (0.03, 0.05, 0.02),
+    (0.02, -0.09, 0.0),
+    (-0.02, 0, 0.07),
+)
+
+
+def _make_evoked(parcels, template, place, sign):
+    """Simulate one active patch; return it and the sensor data."""
+    info, fwd, cov = template
+    leadfield = make_leadfield(info, fwd, cov, parcels=parcels)
+    seed = np.linalg.norm(parcels.centers - place, axis=1).argmin()
+    patch = _patch(parcels, seed)
+    course = np.exp(-0.5 * ((np.arange(150) - 75) / 8) ** 2)  # 75 ms wide
+    data = leadfield.gain[:, patch].sum(1, keepdims=True) * sign * course
+    data *= 10e-6 / np.abs(data).max()
+    rng = np.random.default_rng(0)
+    evoked = mne.EvokedArray(data + 2e-7 * rng.standard_normal(data.shape), info)
+    return evoked, patch
+
+
+@pytest.mark.parametrize("sign", (1, -1))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_strong_source_is_found(generic, template, place, sign):
+    """Peak and extent within 20 mm of where a patch was put, its sign right."""
+    info, fwd, cov = template
+    parcels = generic.parcels
+    evoked, patch = _make_evoked(parcels, template, place, sign)
+    stc = apply_deepsif(evoked, fwd, cov)  # estimator="generic"
+
+    vertex_parcel = np.concatenate(assign_vertices(parcels, fwd["src"]))
+    sources = np.zeros((parcels.n_parcels, 150))
+    inside = vertex_parcel >= 0
+    sources[vertex_parcel[inside]] = stc.data[inside]
+    away = _distance_to(parcels, patch)
+    peak, time = np.unravel_index(np.abs(sources).argmax(), sources.shape)
+    assert away[peak] < 0.02
+    assert abs(time - 75) <= 5  # 20 ms
+    assert np.sign(sources[peak, time]) == sign
+    estimated = metrics.active_parcels(sources)
+    assert metrics.localization_error(patch, estimated, parcels.centers) < 0.02
+    assert np.mean(away[np.flatnonzero(_strong(sources))]) < 0.02
+
+
+def _distance_to(parcels, patch):
+    offsets = parcels.centers[:, None] - parcels.centers[patch]
+    return np.linalg.norm(offsets, axis=-1).min(1)
+
+
+def _strong(sources):
+    """Parcels above half of the maximum, a rule that needs no threshold."""
+    peaks = np.abs(sources).max(1)
+    return peaks > 0.5 * peaks.max()
+
+
+def test_generic_weights_explain_the_data(generic, template):
+    """MNE's forward of the estimate is near the data, less their time means."""
+    info, fwd, cov = template
+    evoked, _ = _make_evoked(generic.parcels, template, PLACES[0], 1)
+    _, residual = apply_deepsif(evoked, fwd, cov, return_residual=True)
+    left, data = (
+        x.data - x.data.mean(1, keepdims=True) for x in (residual, evoked.apply_proj())
+    )
+    assert np.sum(left**2) < 0.6 * np.sum(data**2)
+
+
+def test_generic_weights_are_a_starting_point(generic, template, monkeypatch):
+    """Training goes on from them, on a copy: they are shared between calls."""
+    parcels = generic.parcels
+    seeds = np.arange(0, parcels.n_parcels, 10)
+    patches, decay = make_patches(seeds, parcels.adjacency, parcels.centers, 0)
+    bump = np.exp(-0.5 * ((np.arange(192) - 96) / 6) ** 2)
+    rng = np.random.default_rng(0)
+    made = Library(
+        patches=patches,
+        decay=decay,
+        waveforms=np.tile(bump, (10, 1)).astype(np.float32),
+        background=rng.standard_normal((parcels.n_parcels, 700)).astype(np.float32),
+        sfreq=125.0,
+    )
+    monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: made)
+    options = partial(estimator_module.TrainingOptions, n_validation=8)
+    monkeypatch.setattr(estimator_module, "TrainingOptions", options)
+    before = {k: v.clone() for k, v in generic.network.state_dict().items()}
+    info, fwd, cov = template
+    estimator = DeepSIFEstimator(n_steps=1, batch_size=2, random_state=0)
+    estimator.fit(fwd, info, cov)
+    assert estimator.history_[0][1] < 0.9  # they know something already
+    assert estimator.recipe_["start"] == generic.recipe
+    assert estimator.n_times_ == generic.n_times
+    for name, value in load_model("generic").network.state_dict().items():
+        assert_array_equal(value, before[name])

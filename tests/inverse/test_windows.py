@@ -1,0 +1,77 @@
+"""Windows: chunks that cover a recording, and sums of powers."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mne_deepsif.inverse.windows import (
+    chunks,
+    constant_power,
+    cut,
+    overlap_add,
+    resample,
+    window_length,
+    window_starts,
+)
+
+
+@pytest.mark.parametrize("n_times", (1, 2, 7, 64))
+@pytest.mark.parametrize("n_total", (1, 5, 64, 127, 128, 129, 700, 1003))
+def test_chunks(n_times, n_total):
+    """What is kept covers all once; its windows are those of the whole."""
+    pieces = list(chunks(n_total, n_times, n_windows=3))
+    kept = [sample for _, _, a, b in pieces for sample in range(a, b)]
+    assert kept == list(range(n_total))
+    if n_total < n_times:
+        assert pieces == [(0, n_total, 0, n_total)]
+        return
+    whole = set(window_starts(n_total, n_times))
+    for first, last, start, stop in pieces:
+        starts = {first + s for s in window_starts(last - first, n_times)}
+        assert starts <= whole
+        reach = {s for s in whole if s < stop and s + n_times > start}
+        assert reach <= starts
+
+
+@pytest.mark.parametrize("shape", ((3, 130), (2, 3, 130), (2, 1, 64)))
+def test_cut_and_overlap_add(shape):
+    """Cutting and blending is the identity; more samples are batched."""
+    data = np.random.default_rng(0).standard_normal(shape)
+    windows = cut(data, 64, 64)
+    assert windows.shape[:-3] == shape[:-2]
+    assert windows.shape[-2:] == (shape[-2], 64)
+    assert_allclose(overlap_add(windows, 64, shape[-1]), data, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", ((512, 64), (64, 512), (77, 64), (2100, 64)))
+def test_resample(sizes):
+    """By a matrix, or directly if that would be large: smooth data stay the same."""
+    n_given, n_times = sizes
+    given, expected = (
+        [np.cos(np.pi * k * (np.arange(n) + 0.5 * n / n_given) / n) for k in (0, 3, 9)]
+        for n in sizes
+    )
+    assert_allclose(resample(np.array(given), n_times), expected, atol=1e-12)
+    other = resample(np.array([given, given]), n_times)
+    assert_allclose(other, [expected, expected], atol=1e-12)
+
+
+@pytest.mark.parametrize("sfreq, n_times", ((125, 64), (1000, 512), (20, 10), (0.1, 1)))
+def test_window_length(sfreq, n_times):
+    assert window_length(64, 125.0, sfreq) == n_times
+
+
+def test_constant_power():
+    """A constant is all in the means; what has none in a window is not."""
+    constant = np.full((2, 256), 3.0)
+    windows, means = constant_power(constant, 64)
+    assert_allclose(means, windows)
+    wave = np.sin(2 * np.pi * np.arange(256) / 32)[np.newaxis]
+    windows, means = constant_power(wave, 64)
+    assert windows > 0 and means < 1e-20 * windows
+    windows, both = constant_power(np.stack([constant, constant]), 64)
+    assert_allclose(both, windows)
+    assert constant_power(np.ones((1, 10)), 64) == (10.0, 10.0)
