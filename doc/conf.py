@@ -12,10 +12,12 @@ import matplotlib
 import mne_deepsif
 
 sys.path.insert(0, str(Path(__file__).parent))
+from structure import draw
 from tables import write_tables
 
 matplotlib.use("agg")
 write_tables(Path(__file__).parent / "generated")
+draw(Path(__file__).parent / "generated" / "structure.svg")
 
 project = "mne_deepsif"
 author = "the mne_deepsif developers"

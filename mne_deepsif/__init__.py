@@ -7,7 +7,7 @@ import lazy_loader
 
 __version__ = "0.1.0.dev0"
 
-# Names are resolved when used: importing the package imports neither torch nor numba.
+# Names are resolved on first use: importing the package loads neither torch nor numba.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["metrics", "patches", "simulation", "stc_metrics"],

@@ -1,7 +1,7 @@
-"""Names that MNE does not document: imported and used here, and nowhere else.
+"""Names that MNE does not document, imported here and nowhere else.
 
-``_validate_type``, ``_check_option`` and ``_check_fname`` of :mod:`mne.utils` are the
-exception. Packages around MNE share them, and every module may use them.
+The exceptions are ``_validate_type``, ``_check_option`` and ``_check_fname`` of
+:mod:`mne.utils`. Packages around MNE share them, and every module may use them.
 """
 
 # Authors: the mne_deepsif developers

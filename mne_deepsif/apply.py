@@ -1,4 +1,4 @@
-"""Front doors: apply an estimator to Evoked, Epochs or Raw."""
+"""Apply an estimator to Evoked, Epochs or Raw."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -47,36 +47,38 @@ def apply_deepsif(
     evoked : Evoked
         The data.
     fwd : Forward | DeepSIFOperator
-        Forward solution with a surface source space of both hemispheres, or what
-        :func:`make_deepsif_operator` prepared from one.
+        Forward solution with a surface source space of both hemispheres, or an
+        operator from :func:`make_deepsif_operator`.
     noise_cov : Covariance | None
-        Noise covariance of single trials: it is divided by ``evoked.nave``. None
-        makes an ad-hoc one, with a warning.
+        Noise covariance of single trials. The number of averages (``evoked.nave``)
+        does not change the estimate. None makes an ad-hoc covariance, with a warning
+        if the estimator whitens the data.
     estimator : str | path-like | DeepSIFEstimator
-        Name of pretrained weights, file of an estimator, or a fitted estimator.
+        Name of pretrained weights, file of a saved estimator, or a fitted estimator.
     label : Label | BiHemiLabel | None
-        Restricts the vertices returned; the estimate itself stays the same.
+        Return only the vertices of this label. The estimate itself stays the same.
     pick_ori : None | "normal" | "vector"
-        None and ``"normal"`` return the signed activity along the cortex's normals,
+        None and ``"normal"`` return signed activity along the surface normals,
         positive outwards, as MNE does for fixed orientation. ``"vector"`` returns
-        a :class:`mne.VectorSourceEstimate` along them.
+        the same activity as a :class:`mne.VectorSourceEstimate`.
     rank : None | 'info' | 'full' | dict
         Rank of the noise covariance, see :func:`mne.compute_rank`.
     return_residual : bool
         Also return the data that the estimate does not explain.
     subjects_dir : path-like | None
-        Where the ``sphere.reg`` surfaces of the forward's subject are. Not needed for
-        ``fsaverage`` and ``fsaverage5``.
+        FreeSurfer subjects directory with the ``sphere.reg`` surfaces of the forward
+        solution's subject. Not needed for ``fsaverage5``, nor for ``fsaverage`` with
+        an ico source space (up to ico-5).
     %(verbose)s
 
     Returns
     -------
     stc : SourceEstimate | VectorSourceEstimate
-        Dipole moments (A m) of all vertices of ``fwd['src']``, 0 outside of the
-        parcels, such that ``mne.apply_forward(fwd, stc, info)`` explains the data.
+        Dipole moments (A m) of all vertices of ``fwd['src']``; 0 outside the parcels.
+        ``mne.apply_forward(fwd, stc, info)`` gives the sensor data that they explain.
     residual : Evoked
-        Data minus what the estimate explains, for the channels used, projected. Only
-        returned if ``return_residual`` is True.
+        Data minus what the estimate explains, for the channels used and with
+        projectors applied. Only returned if ``return_residual`` is True.
 
     See Also
     --------
@@ -85,13 +87,14 @@ def apply_deepsif(
 
     Notes
     -----
-    The channels that data, forward and noise covariance share are used, without bad
-    ones. EEG must have an average reference, applied or as a projector.
+    The estimate uses the channels that the data, the forward solution and the noise
+    covariance share, without bad ones. EEG needs an average reference, applied or as
+    a projector.
 
-    Data that do not look like brain activity (sensor noise, a blink, line noise, a
-    single bad electrode), or of which the estimate explains next to nothing, are
-    estimated with a warning; :func:`assess_deepsif` says more.
-    ``verbose="error"`` silences it.
+    You get a warning if the data do not look like brain activity (sensor noise, a
+    blink, line noise, a single bad electrode), or if the estimate explains next to
+    nothing. :func:`assess_deepsif` tells you more. ``verbose="error"`` silences the
+    warning.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
     plan = make_plan(
@@ -151,7 +154,7 @@ def apply_deepsif_epochs(
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     return_generator : bool
-        Return a generator, which keeps few epochs in memory, instead of a list.
+        Return a generator instead of a list. It keeps only a few epochs in memory.
     subjects_dir : path-like | None
         As in :func:`apply_deepsif`.
     %(verbose)s
@@ -163,7 +166,7 @@ def apply_deepsif_epochs(
 
     Notes
     -----
-    Several epochs go through the network at once, which is faster and changes the
+    Several epochs go through the network at once. This is faster, and changes the
     estimates by no more than rounding (1e-4 of the peak).
     """
     _validate_type(epochs, mne.BaseEpochs, "epochs")
@@ -211,22 +214,22 @@ def apply_deepsif_raw(
     estimator : str | path-like | DeepSIFEstimator
         As in :func:`apply_deepsif`.
     start : int | None
-        Index of the first sample, None is 0.
+        Index of the first sample. None is 0.
     stop : int | None
-        Index of the first sample not to use, None is the end.
+        Index of the first sample after the range. None is the end.
     decim : int
-        Keep every so many-th sample of the estimate. It contains nothing above half
-        the estimator's rate (62.5 Hz for the generic weights), so that ``decim=8``
-        loses nothing at 1000 Hz.
+        Keep every ``decim``-th sample of the estimate. The estimate contains nothing
+        above half the estimator's sampling rate (62.5 Hz for the generic weights), so
+        ``decim=8`` loses nothing at 1000 Hz.
     label : Label | BiHemiLabel | None
-        As in :func:`apply_deepsif`. Saves memory.
+        As in :func:`apply_deepsif`. A label saves memory.
     pick_ori : None | "normal" | "vector"
         As in :func:`apply_deepsif`.
     reject_by_annotation : bool
         If True (default), spans whose annotation starts with ``'bad'`` are NaN in the
-        estimate, and no window reaches into them or over an edge (where recordings
-        were joined): an artefact cannot spoil what lies beside it. If False,
-        annotations are ignored, as :func:`mne.minimum_norm.apply_inverse_raw` does.
+        estimate. No window reaches into them or across an edge (where recordings were
+        joined), so an artefact cannot spoil the data beside it. If False, annotations
+        are ignored, as in :func:`mne.minimum_norm.apply_inverse_raw`.
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     subjects_dir : path-like | None
@@ -236,16 +239,16 @@ def apply_deepsif_raw(
     Returns
     -------
     stc : SourceEstimate | VectorSourceEstimate
-        See :func:`apply_deepsif`; in single precision. Times count from the raw's
-        first sample.
+        As in :func:`apply_deepsif`, in single precision. Time 0 is the first sample
+        of ``raw``.
 
     Notes
     -----
-    Windows overlap by half; they are the same however long the recording is. What
-    grows with it is only the result: 4 bytes for each parcel (of ``label``) and sample
-    kept. The data of an estimate above 0.5 GB are multiplied out to vertices when
-    ``stc.data`` is used, as those of :func:`mne.minimum_norm.apply_inverse_epochs`
-    are; :meth:`stc.crop <mne.SourceEstimate.crop>` it first.
+    Windows overlap by half, however long the recording is. Only the result grows with
+    it: 4 bytes for each sample kept and each parcel (of ``label``). A scalar estimate
+    above 0.5 GB stays in parcels until you use ``stc.data``, as in
+    :func:`mne.minimum_norm.apply_inverse_epochs`. To save memory, crop it first with
+    :meth:`stc.crop <mne.SourceEstimate.crop>`.
     """
     _validate_type(raw, mne.io.BaseRaw, "raw")
     start, stop = _check_range(start, stop, raw.n_times)
@@ -266,16 +269,16 @@ def apply_deepsif_raw(
     if not spans:
         raise ValueError(
             f"All of raw between samples {start} and {stop} is annotated as bad. Use "
-            "reject_by_annotation=False to estimate it all the same."
+            "reject_by_annotation=False to estimate it anyway."
         )
     sources, parcels = _apply_raw(raw, plan, spans, start, stop, decim)
     return _make_raw_stc(sources, parcels, plan, raw.times[start], decim)
 
 
 def _apply_raw(raw, plan, spans, start, stop, decim):
-    """Estimate the parcels of the plan's vertices: (n_used, n_times), and which."""
+    """Return activity (n_used, n_times) and indices of the parcels that are needed."""
     used = np.unique(plan.vertex_area.indices)
-    if not used.size:  # a label outside of the parcels: one, for the spans that are NaN
+    if not used.size:  # a label outside the parcels: keep one, for the NaN spans
         used = np.array([0])
     n_times = -(-(stop - start) // decim)
     vector = plan.normals is not None
@@ -303,7 +306,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
 
 
 def _check_memory(n_rows, n_times):
-    """Say so before a long computation whose result no memory can hold."""
+    """Raise before a long computation whose result does not fit in memory."""
     needed = 4 * n_rows * n_times
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -312,13 +315,13 @@ def _check_memory(n_rows, n_times):
     if needed > total:
         raise MemoryError(
             f"The estimate of {n_rows} time courses of {n_times} samples needs "
-            f"{needed / 1e9:.1f} GB, this machine has {total / 1e9:.1f} GB. Use label, "
-            "decim, or start and stop."
+            f"{needed / 1e9:.1f} GB, but this machine has {total / 1e9:.1f} GB. Use "
+            "label, decim, or start and stop to keep less."
         )
 
 
 def _make_raw_stc(sources, parcels, plan, tmin, decim):
-    """Spread over vertices, or leave that to the SourceEstimate if it is much."""
+    """Spread over vertices, but leave a large estimate to the SourceEstimate."""
     plan = replace(plan, vertex_area=plan.vertex_area[:, parcels].astype(np.float32))
     n_vertices = plan.vertex_area.shape[0]
     if plan.normals is not None or 4 * n_vertices * sources.shape[1] <= _DENSE:
@@ -340,8 +343,8 @@ def _check_range(start, stop, n_times):
     first, last, _ = slice(start, stop).indices(n_times)
     if first >= last:
         raise ValueError(
-            f"start={start}, stop={stop} hold no sample of raw, which has {n_times}. "
-            "They are sample indices, not seconds."
+            f"start={start}, stop={stop} hold no sample of raw, which has {n_times} "
+            "samples. Both are sample indices, not seconds."
         )
     return first, last
 
@@ -352,14 +355,14 @@ def _subtract_fit(estimate, plan):
 
 
 def _iterate_epochs(epochs, plan):
-    """Yield the estimates of epochs, some of which go through the network at once."""
+    """Yield one estimate per epoch; several go through the network at once."""
     length = max(len(epochs.times), plan.window)
     n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
     power = Power()
     for index, group in enumerate(_group(epochs, n_group)):
         estimate = estimate_parcels(np.stack(group), plan)
         power += estimate.power
-        if index == 0:  # once, and before a generator is left half used
+        if index == 0:  # once, and early: the caller may not use up the generator
             warn_constant(estimate.power, plan)
             check_units(estimate.data, plan.leadfield.ch_types)
         for sources in estimate.sources:
@@ -368,7 +371,7 @@ def _iterate_epochs(epochs, plan):
 
 
 def _group(epochs, n_group):
-    """Yield lists of up to n_group epochs' data, at least one."""
+    """Yield lists with the data of up to n_group epochs; raise if there are none."""
     group, empty = [], True
     for data in epochs:
         empty = False
@@ -379,4 +382,4 @@ def _group(epochs, n_group):
     if group:
         yield group
     if empty:
-        raise ValueError("epochs is empty: all epochs were dropped, see drop_log.")
+        raise ValueError("epochs is empty: all epochs were dropped (see drop_log).")

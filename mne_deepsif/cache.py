@@ -1,7 +1,7 @@
-"""The folder of what the package builds and downloads, and writing that is all or none.
+"""The folder for what the package builds and downloads, and atomic writing.
 
-A file or folder written here appears under its name when it is complete, or not at all:
-after a full disk, after Ctrl-C, and when several processes write it at once.
+A file or folder written here gets its name only once it is complete. This holds when
+the disk is full, after Ctrl-C, and when several processes write it at once.
 """
 
 # Authors: the mne_deepsif developers
@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGE_DATA = Path(__file__).parent / "data"
-_VERSION = 2  # part of every key: raise it when a recipe of the template changes
-_PART = ".mne_deepsif-part-"  # begins the name of what is unfinished
+_VERSION = 2  # part of every key: raise it when the template is made differently
+_PART = ".mne_deepsif-part-"  # prefix of unfinished files and folders
 _DAY = 86400  # s
 
 
@@ -43,25 +43,25 @@ def data_path():
 
 
 def cached(name, params, suffix, read, write, make):
-    """Read the file that ``params`` name; make and write it first if it is not there.
+    """Read the cached file for ``params``; make and write it first if it is missing.
 
     Parameters
     ----------
     name, suffix : str
-        How the file's name begins and ends.
+        Beginning and end of the file's name.
     params : object
-        What the content depends on, as JSON takes it.
+        What the content depends on, as JSON-serialisable values.
     read : callable
-        Called with the file's path; what it returns is returned.
+        Reads the content. Called with the file's path.
     write : callable
-        Called with a path and what ``make`` returned.
+        Writes the content. Called with a path and the content.
     make : callable
         Makes the content.
 
     Returns
     -------
     content : object
-        What ``read`` returned.
+        The content, as ``read`` returns it.
     """
     import mne
 
@@ -84,13 +84,13 @@ def whole_file(fname, overwrite=True):
     fname : path-like
         The file.
     overwrite : bool
-        Replace an existing file. If False, a file that another process has written in
-        the meantime is a FileExistsError.
+        Replace an existing file. If False, you get a FileExistsError if another process
+        has written the file in the meantime.
 
     Yields
     ------
     part : Path
-        Where to write. The name ends as that of ``fname`` does.
+        Where to write. The name ends like that of ``fname``.
     """
     fname = Path(fname)
     part = fname.with_name(f"{_PART}{uuid.uuid4().hex}-{fname.name}")
@@ -120,7 +120,7 @@ def whole_folder(folder):
     Parameters
     ----------
     folder : path-like
-        The folder. If another process has made it in the meantime, that one stays.
+        The folder. If another process makes it in the meantime, that one stays.
 
     Yields
     ------

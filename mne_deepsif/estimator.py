@@ -24,7 +24,7 @@ from .network.encoder import N_KERNELS
 from .training.batches import TrainingLeadfield
 from .training.trainer import Trainer, TrainingOptions
 
-# parameters that a file does not keep: the reader's machine has others
+# parameters that a file does not keep: they depend on the machine or the session
 _NOT_STORED = {
     "weights": None,
     "parcels": None,
@@ -37,40 +37,43 @@ _NOT_STORED = {
 class DeepSIFEstimator(BaseEstimator):
     """Deep-learning source imaging of extended sources.
 
-    The method of :footcite:`SunEtAl2022`, by scikit-learn's rules.
+    The method of :footcite:`SunEtAl2022` with the interface of scikit-learn.
 
     Parameters
     ----------
     weights : str | path-like | DeepSIFEstimator | Model | None
-        What :meth:`fit` starts from: a name (see :func:`mne_deepsif.fetch_weights`), a
+        Where :meth:`fit` starts: a name (see :func:`mne_deepsif.fetch_weights`), a
         file, a fitted estimator or model, or None for random weights.
     encoder : "backprojection" | "sensors"
-        What the network reads: the data projected back on the parcels through the
-        whitened leadfield, so that any sensors and any head serve, or, as published,
-        the channels themselves.
+        What the network reads. ``"backprojection"``: the data, projected back onto
+        the parcels through the whitened leadfield. This works for any sensors and any
+        head. ``"sensors"``: the channels themselves, as published.
     architecture : "compact" | "published"
-        The network: ours, or that of the papers (residual MLP, three LSTM layers with
-        one unit per parcel).
+        The network. ``"compact"`` is our own, ``"published"`` that of the papers
+        (residual MLP, three LSTM layers with one unit per parcel).
     parcels : Parcels | None
-        The parcellation; None is the template's, about 994 parcels.
+        The parcellation. None takes that of ``weights`` or, with random weights, the
+        template's 994 parcels.
     sfreq : float
-        Sampling rate of the network (Hz). Data of other rates are resampled.
+        Sampling rate of the network (Hz); given ``weights`` keep theirs. Data of other
+        rates are resampled.
     n_times : int
-        Window of the network in samples.
+        Window of the network in samples; given ``weights`` keep theirs.
     n_steps : int
         Number of training updates in :meth:`fit`.
     batch_size : int
         Simulated samples per update.
     learning_rate : float | None
-        Largest learning rate; None is 1e-3 from random weights, 3e-4 from others.
+        Largest learning rate. None is 1e-3 from random weights, 3e-4 from others.
     patience : int | None
-        Stop early after so many validations (one every 250 updates) without progress.
+        Stop after this many validations without progress; there is one every 250
+        updates. None never stops early.
     device : str
         Torch device; ``"auto"`` takes a GPU where there is one.
     precision : "auto" | "bfloat16" | "float32"
-        Precision of the training; ``"auto"`` is bfloat16 where the processor has it.
+        Precision of the training. ``"auto"`` is bfloat16 where the processor has it.
     checkpoint : path-like | None
-        File from which an interrupted :meth:`fit` goes on.
+        File for the state of the training. If it exists, :meth:`fit` resumes from it.
     random_state : int | None
         Seed of weights, simulation and batches.
     verbose : bool | str | int | None
@@ -79,7 +82,7 @@ class DeepSIFEstimator(BaseEstimator):
     Attributes
     ----------
     model_ : Model
-        The fitted model; the attributes below are read from it.
+        The fitted model. The attributes below are read from it.
     network_ : torch.nn.Module
         The trained network, on the CPU.
     parcels_ : Parcels
@@ -89,15 +92,16 @@ class DeepSIFEstimator(BaseEstimator):
     n_times_ : int
         Window of the network in samples.
     ch_names_ : list of str | None
-        Channels of ``encoder="sensors"``, in order; None for the other encoder.
+        Channels that ``encoder="sensors"`` reads, in order; None for the other encoder.
     history_ : list of tuple
-        Updates done and validation loss.
+        Number of updates and validation loss, for each validation.
     recipe_ : dict
-        How the weights came about.
+        How the weights were made.
     metrics_ : dict | None
-        How good they are: after :meth:`fit`, the validation loss before and after.
+        How good the weights are. After :meth:`fit`: validation loss before and after.
     fingerprint_ : dict | None
-        Where cortex and sensors of :meth:`fit` were; other forwards raise a warning.
+        Positions of cortex and sensors in :meth:`fit`. You get a warning if you use
+        another forward solution.
 
     See Also
     --------
@@ -144,13 +148,13 @@ class DeepSIFEstimator(BaseEstimator):
         self.verbose = verbose
 
     def __sklearn_clone__(self):
-        """Clone the parameters; fitted weights to start from stay as they are."""
+        """Clone the parameters, but share fitted weights to start from."""
         clone = super().__sklearn_clone__()
         clone.weights = self.weights
         return clone
 
     def __repr__(self, N_CHAR_MAX=700):
-        """Say what it is fitted on, or with which parameters it was made."""
+        """Describe the fit or, before fitting, list the parameters."""
         if not hasattr(self, "model_"):
             return super().__repr__(N_CHAR_MAX)
         return f"<DeepSIFEstimator | {_describe(self.model_)}>"
@@ -158,22 +162,22 @@ class DeepSIFEstimator(BaseEstimator):
     def fit(self, fwd, info=None, noise_cov=None, *, subjects_dir=None):
         """Train on data simulated with a forward solution.
 
-        From given weights this is the personalisation of :footcite:`SunEtAl2023`. The
-        weights with the lowest validation loss are kept, those it started with
-        included, so it cannot get worse on simulated data. Ctrl-C stops early and keeps
-        the best weights so far.
+        With given weights, this is the personalisation of :footcite:`SunEtAl2023`. You
+        get the weights with the lowest validation loss. The starting weights count
+        too, so ``fit`` cannot make them worse on simulated data. Ctrl-C stops early and
+        keeps the best weights so far.
 
         Parameters
         ----------
         fwd : mne.Forward
             The forward solution.
         info : mne.Info | None
-            Measurement info with bad channels, projectors and reference of the data;
-            None takes all channels of the forward solution and an average reference.
+            Measurement info of the data: bad channels, projectors and reference. None
+            takes all channels of the forward solution and an average reference.
         noise_cov : mne.Covariance | None
-            Noise covariance; None is MNE's ad-hoc one.
+            Noise covariance. None is MNE's ad-hoc covariance.
         subjects_dir : path-like | None
-            Where the subject's ``sphere.reg`` is, for forwards of a subject's own.
+            As in :func:`mne_deepsif.apply_deepsif`.
 
         Returns
         -------
@@ -192,7 +196,7 @@ class DeepSIFEstimator(BaseEstimator):
         return self
 
     def _fit(self, fwd, info, noise_cov, subjects_dir):
-        from .simulation.library import make_library  # here, as numba takes its time
+        from .simulation.library import make_library  # here: numba is slow to load
 
         start = self._starting_point()
         _check_precision(self.precision)
@@ -287,7 +291,7 @@ class DeepSIFEstimator(BaseEstimator):
         return trainer
 
     def _starting_point(self):
-        """Return the model to start from (None: random weights), checked."""
+        """Check and return the model to start from (None: random weights)."""
         _check_option("encoder", self.encoder, ["backprojection", "sensors"])
         _check_option("architecture", self.architecture, list(ARCHITECTURES))
         if self.architecture == "published" and self.encoder != "sensors":
@@ -309,7 +313,8 @@ class DeepSIFEstimator(BaseEstimator):
             if not np.array_equal(self.parcels.mapping, start.parcels.mapping):
                 raise ValueError(
                     f"weights={self.weights!r} belong to another parcellation than "
-                    "parcels; use weights=None, or parcels=None to take theirs."
+                    "parcels. Use weights=None to train from random weights, or "
+                    "parcels=None to take the parcels of the weights."
                 )
         return start
 
@@ -321,16 +326,16 @@ class DeepSIFEstimator(BaseEstimator):
     def predict(
         self, inst, fwd=None, noise_cov=None, *, subjects_dir=None, verbose=None
     ):
-        """Estimate the sources of data.
+        """Estimate the sources of Evoked, Epochs or Raw.
 
         Parameters
         ----------
         inst : Evoked | Epochs | Raw
             The data.
         fwd : mne.Forward | None
-            Forward solution; None takes that of :meth:`fit`.
+            Forward solution. None takes that of :meth:`fit`.
         noise_cov : mne.Covariance | None
-            Noise covariance; None takes that of :meth:`fit`.
+            Noise covariance. If ``fwd`` is None, None takes that of :meth:`fit`.
         subjects_dir : path-like | None
             As in :func:`mne_deepsif.apply_deepsif`.
         %(verbose)s
@@ -338,7 +343,8 @@ class DeepSIFEstimator(BaseEstimator):
         Returns
         -------
         stc : SourceEstimate | list of SourceEstimate
-            What :func:`mne_deepsif.apply_deepsif` (or ``_epochs``, ``_raw``) returns.
+            The result of :func:`mne_deepsif.apply_deepsif` (or of ``_epochs``,
+            ``_raw``).
         """
         check_is_fitted(self, "model_")
         if fwd is None:
@@ -380,13 +386,13 @@ def _from_model(name):
 
     def read(estimator):
         if "model_" not in vars(estimator):
-            raise AttributeError(f"{name}_ is there after fit only.")
+            raise AttributeError(f"{name}_ exists only after fit.")
         return getattr(estimator.model_, name)
 
     return property(read)
 
 
-# the fitted attributes that scikit-learn's users expect
+# the fitted attributes that users of scikit-learn expect
 for _name in (
     *("network", "parcels", "sfreq", "n_times", "ch_names"),
     *("history", "recipe", "metrics", "fingerprint"),
@@ -395,7 +401,7 @@ for _name in (
 
 
 def _describe(model):
-    """Say in a line what a model was fitted on, and what it reads."""
+    """Describe in one line what a model was fitted on, and what it reads."""
     recipe = model.recipe
     head = recipe.get("fit_on")
     place = f"fitted on {head}" if head else "fitted"
@@ -413,7 +419,7 @@ def _check_precision(precision):
 def _training_info(fwd):
     """Return the forward's channels as Info, with an average reference for EEG."""
     picks = mne.pick_types(fwd["info"], meg=True, eeg=True, ref_meg=False, exclude=[])
-    given = mne.pick_info(fwd["info"], picks)  # a forward's Info is not a whole one
+    given = mne.pick_info(fwd["info"], picks)  # a forward's Info is incomplete
     ch_types = given.get_channel_types()
     info = mne.create_info(given["ch_names"], 1.0, ch_types)
     for ch, given_ch in zip(info["chs"], given["chs"], strict=True):
@@ -426,7 +432,7 @@ def _training_info(fwd):
 
 
 def make_training_leadfield(leadfield, encoder):
-    """Return a leadfield as training takes it: gain in units of channel noise."""
+    """Prepare a leadfield for training: gain in units of channel noise."""
     if encoder == "sensors":
         ch_types = sorted(set(leadfield.ch_types))
         if len(ch_types) > 1:
@@ -435,7 +441,7 @@ def make_training_leadfield(leadfield, encoder):
                 f"they are, got {ch_types}; pick one, or use encoder='backprojection'."
             )
         return TrainingLeadfield(leadfield.gain)
-    # the covariance that the whitener stands for, back in channel space
+    # noise of the channels, recovered from the whitener
     std = channel_std(leadfield)
     return TrainingLeadfield(leadfield.gain / std, leadfield.whitener * std.T)
 
@@ -446,7 +452,7 @@ def read_deepsif(fname):
     Parameters
     ----------
     fname : path-like
-        A ``.safetensors`` file. Nothing in it is executed.
+        A ``.safetensors`` file. No code in it is executed.
 
     Returns
     -------
@@ -456,8 +462,8 @@ def read_deepsif(fname):
     Notes
     -----
     A file that is damaged, or was not written by :meth:`DeepSIFEstimator.save`, raises
-    a ValueError that names the file: sizes are compared with the arrays that are there
-    before anything is built, and a checksum covers header and arrays.
+    a ValueError that names the file. Before anything is built, the sizes in the header
+    are compared with the arrays. A checksum covers header and arrays.
     """
     model, params = read_model(fname)
     with one_clear_error(fname):

@@ -26,26 +26,26 @@ class Extent:
     Attributes
     ----------
     label : Label
-        All vertices of the surface that belong to it. Its values are the largest
-        absolute amplitudes of the window, its positions surface RAS (m).
+        All surface vertices of the extent. Values are the largest absolute amplitudes
+        in the window. Positions are in surface RAS (m).
     tmin, tmax : float
         First and last time of the window (s).
     area : float
         Area on the surface of the source space (m²).
     center : int
-        Vertex of the source space, of those that make up the extent, nearest its
-        centre of mass (of area times peak amplitude).
+        Vertex of the source space nearest the centre of mass, among the vertices of
+        the extent. The mass is area times peak amplitude.
     position : array of shape (3,)
-        Where ``center`` lies, in surface RAS (m); NaN if that is not known.
+        Position of ``center`` in surface RAS (m); NaN if unknown.
     position_mni : array of shape (3,)
-        The same in MNI coordinates (MNI305, in m); NaN if these are not known.
+        The same in MNI coordinates (MNI305, in m); NaN if unknown.
     peak_vertex : int
         Vertex of the source space where the absolute amplitude is largest.
     peak_time : float
-        When it is largest (s).
+        Time at which it is largest (s).
     peak_amplitude : float
-        The amplitude there and then, with its sign, in the unit of the estimate: A m
-        of this vertex for :func:`apply_deepsif`.
+        Signed amplitude of that vertex at that time, in the unit of the estimate: A m
+        for :func:`apply_deepsif`.
     """
 
     label: mne.Label
@@ -61,7 +61,7 @@ class Extent:
 
 
 class Extents(list):
-    """A list of :class:`Extent` that turns into a table.
+    """A list of :class:`Extent` that you can turn into a table.
 
     Parameters
     ----------
@@ -113,55 +113,56 @@ def estimate_extent(
     subjects_dir=None,
     verbose=None,
 ):
-    """Estimate the extents of the sources of an estimate.
+    """Find the active sources of an estimate and measure their extents.
 
-    In each window, the vertices that Otsu's threshold calls active are cut into pieces
-    that hang together on the surface.
+    In each window, Otsu's threshold decides which vertices are active. Each connected
+    piece of active surface is one extent.
 
     Parameters
     ----------
     stc : SourceEstimate | VectorSourceEstimate
-        The estimate. Of a vector estimate the norm is taken.
+        The estimate. For a vector estimate, the norm is used.
     src : Forward | SourceSpaces
         The forward solution that made the estimate, or its surface source space.
-        It must hold the whole surfaces, as those in memory do. Vertices that ``stc``
-        lacks count as silent.
+        It must hold the whole surfaces, as from :func:`mne.setup_source_space`.
+        Vertices that ``stc`` lacks count as silent.
     windows : list of tuple | None
-        First and last time (s) of each window, thresholded on its own. None is one
-        window, the whole estimate.
+        First and last time (s) of each window. Each window has its own threshold.
+        None takes the whole estimate as one window.
     labels : list of Label | None
-        Measure these (a resection, regions of an atlas) instead of looking for active
-        vertices. Labels without a vertex in ``src`` give no extent.
+        Measure these labels (a resection, regions of an atlas) instead of looking for
+        active vertices. Labels without a vertex in ``src`` give no extent.
     rule : "peak" | "authors"
         The rule of :func:`mne_deepsif.metrics.active_parcels`.
     min_area : float
-        Leave out extents that are smaller (m²; 1e-4 is 1 cm²).
+        Leave out extents smaller than this (m²; 1e-4 is 1 cm²).
     subjects_dir : path-like | None
-        Where the subject's ``mri/transforms/talairach.xfm`` and ``surf`` are, for MNI
-        coordinates. Not needed for ``fsaverage5``, nor for ``fsaverage`` decimated to
-        its vertices.
+        FreeSurfer subjects directory. MNI coordinates need the subject's
+        ``mri/transforms/talairach.xfm`` and ``surf``. Not needed for ``fsaverage5``,
+        nor for ``fsaverage`` decimated to the vertices of ``fsaverage5``.
     %(verbose)s
 
     Returns
     -------
     extents : Extents
-        A list of :class:`Extent`, window by window, in each the largest peak first;
-        with :meth:`Extents.to_data_frame` for a table. Empty where nothing stands out.
+        A list of :class:`Extent`, window by window. Within a window, the largest peak
+        comes first. The list is empty if nothing stands out.
+        :meth:`Extents.to_data_frame` makes a table of it.
 
     See Also
     --------
     mne.labels_to_stc : Turns labels into an estimate.
     mne.Label.restrict : Keeps the vertices of a label that a source space uses.
-    mne.Label.fill : Adds to such a label what its vertices stand for.
+    mne.Label.fill : Fills the surface between the vertices of such a label.
 
     Notes
     -----
-    In a decimated source space each vertex stands for the part of the surface that is
-    nearer to it, along the surface, than to other vertices; labels and areas are of
+    In a decimated source space, each vertex stands for the part of the surface that is
+    nearer to it, along the surface, than to any other vertex. Labels and areas cover
     these parts. Estimates of this package are constant within parcels of about
-    1.25 cm²: areas come in such steps. Areas are those of the surface in ``src``,
-    usually the white one; on the pial surface the same patch measures about a third
-    more. On the template's head they are the template's.
+    1.25 cm², so areas come in steps of that size. Areas are measured on the surface in
+    ``src``, usually the white surface. The same patch is about a third larger on the
+    pial surface. On the template head, you get areas on the template.
     """
     stc = _check_stc(stc)
     surfs, to_mri = _check_src(src)
@@ -200,8 +201,8 @@ def _check_stc(stc):
     _validate_type(stc, (mne.SourceEstimate, mne.VectorSourceEstimate), "stc")
     if not np.isfinite(stc.data).all():
         raise ValueError(
-            "stc must be finite, but it has NaN or infinite values; find out where they"
-            " come from, or crop them away (stc.crop)."
+            "stc must be finite, but it has NaN or infinite values. Find out where they"
+            " come from, or remove them with stc.crop."
         )
     return stc.magnitude() if isinstance(stc, mne.VectorSourceEstimate) else stc
 
@@ -215,7 +216,7 @@ def _check_src(src):
     if [s["type"] for s in src] != ["surf", "surf"]:
         raise ValueError(
             "src must be a surface source space of two hemispheres, got "
-            f"{[s['type'] for s in src]}."
+            f"{[s['type'] for s in src]}. Make one with mne.setup_source_space."
         )
     for surf in src:
         if not len(surf["tris"]) or len(surf["rr"]) != surf["np"]:
@@ -226,7 +227,7 @@ def _check_src(src):
     frame = src[0]["coord_frame"]
     if frame == FIFF.FIFFV_COORD_MRI:
         return src, np.eye(4)
-    if trans is None:  # in head coordinates, and nothing says how to leave them
+    if trans is None:  # head coordinates, without the transform to MRI
         return src, np.full((4, 4), np.nan)
     return src, np.linalg.inv(trans["trans"])  # mri_head_t
 
@@ -243,7 +244,7 @@ def _check_labels(labels, subject):
 
 
 def times_within(stc, tmin, tmax):
-    """Mark the times of an estimate from tmin to tmax, which may be off by rounding."""
+    """Mark the times of an estimate from tmin to tmax, with slack for rounding."""
     slack = 0.01 * stc.tstep
     return (stc.times >= tmin - slack) & (stc.times <= tmax + slack)
 
@@ -296,7 +297,7 @@ class _Surface:
         return np.append(mask, False)[self.owner]
 
     def pieces(self, mask):
-        """Cut a mask of all vertices into index arrays that hang together."""
+        """Split a mask of all vertices into index arrays of connected pieces."""
         inside = np.flatnonzero(mask)
         n_pieces, piece = sparse.csgraph.connected_components(
             self.graph[inside][:, inside], directed=False

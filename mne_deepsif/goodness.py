@@ -24,8 +24,9 @@ def explained(data_white, fit_white):
     Returns
     -------
     share : array of shape (..., n_times)
-        ``1 - |data - fit|² / |data|²``: 1 is all, 0 what silence explains; negative
-        where the fit is worse than silence, NaN where the data are 0.
+        ``1 - |data - fit|² / |data|²``. 1 means that all is explained, 0 that the fit
+        is no better than silence. Negative where it is worse than silence, NaN where
+        the data are 0.
     """
     power = np.sum(np.square(data_white), axis=-2)
     rest = np.sum(np.square(data_white - fit_white), axis=-2)
@@ -40,7 +41,8 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
     evoked : Evoked
         The data.
     residual : Evoked
-        What the estimate leaves, from ``apply_deepsif(..., return_residual=True)`` or
+        Data that the estimate does not explain, from
+        ``apply_deepsif(..., return_residual=True)`` or
         :func:`mne.minimum_norm.apply_inverse`.
     noise_cov : Covariance
         Noise covariance, which makes channels of different types comparable.
@@ -50,9 +52,10 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
     Returns
     -------
     share : array of shape (n_times,)
-        ``1 - |residual|² / |data|²`` of the whitened data: 1 is all of it. Noise is not
-        meant to be explained, so that it falls where the signal is weak, and it is
-        negative where the estimate is worse than none. NaN where the data are 0.
+        ``1 - |residual|² / |data|²`` of the whitened data; 1 means that all is
+        explained. An estimate should not explain noise, so the share falls where the
+        signal is weak. Negative where the estimate is worse than none, NaN where the
+        data are 0.
     """
     for name, inst in dict(evoked=evoked, residual=residual).items():
         _validate_type(inst, mne.Evoked, name)
@@ -61,7 +64,7 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
         raise ValueError(
             f"residual does not belong to evoked: {len(missing)} of its channels are "
             f"not in evoked, and it has {len(residual.times)} times instead of "
-            f"{len(evoked.times)}. Use what apply_deepsif returned for this evoked."
+            f"{len(evoked.times)}. Use the residual of this evoked from apply_deepsif."
         )
     whiten = make_whitener(evoked.info, noise_cov, residual.ch_names, rank)
     picks = [evoked.ch_names.index(name) for name in residual.ch_names]
@@ -70,16 +73,16 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
 
 
 def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
-    """Compute how much of the data each extent explains by itself.
+    """Compute how much of the data each extent explains on its own.
 
-    A network answers noise as well. A source that stands above all else explains most
-    of the data around its peak; what is found in noise explains little, since noise is
-    in all places at once.
+    The network finds sources in pure noise, too. A source that stands out explains most
+    of the data around its peak. A source found in noise explains little, because noise
+    is everywhere at once.
 
     Parameters
     ----------
     extents : Extents
-        What :func:`estimate_extent` found in ``stc``.
+        The extents that :func:`estimate_extent` found in ``stc``.
     stc : SourceEstimate
         The estimate.
     evoked : Evoked
@@ -94,16 +97,16 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     Returns
     -------
     share : array of shape (n_extents,)
-        For each extent, the share of the power of the whitened data within its window
-        that its activity explains when its scale is fitted: from 0 to 1, and 0 where
-        the fitted scale is negative.
+        Share of the whitened data's power that each extent explains in its window,
+        from 0 to 1. The scale of its activity is fitted to the data. The share is 0
+        where the fitted scale is negative.
 
     Notes
     -----
-    Of simulated data with one source, 10 to 15 dB over ongoing activity and 5 to 20 dB
-    over noise, the best extent explains more than one half in nearly all samples; of
-    the same data without the source, it does in about one of 200 (``silence`` in
-    :doc:`/results`). Of several equal sources each explains its part only.
+    In simulated data with one source, 10 to 15 dB above ongoing activity and 5 to 20 dB
+    above noise, the best extent explains more than half in nearly all samples. In the
+    same data without the source, it does so in about one sample of 200 (``silence`` in
+    :doc:`/results`). Each of several equal sources explains only its part.
     """
     check_extents(extents)
     _validate_type(stc, mne.SourceEstimate, "stc")
@@ -113,7 +116,7 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     same = len(stc.times) == len(evoked.times)
     if not same or np.abs(stc.times - evoked.times).max() > 0.01 * stc.tstep:
         raise ValueError(
-            "stc and evoked must have the same times: crop one as the other was."
+            "stc and evoked must have the same times. Crop one to those of the other."
         )
     ch_names = pick_ch_names(evoked.info, fwd, noise_cov)
     whitener = make_whitener(evoked.info, noise_cov, ch_names, rank)

@@ -1,8 +1,8 @@
 """Scores of an estimate against the truth, on arrays over parcels.
 
-Lengths are in metres. Sets of parcels are boolean masks or index arrays. A score that
-would divide nothing by nothing returns what its docstring says, and never warns.
-For the same on ``SourceEstimate`` see :mod:`mne_deepsif.stc_metrics`.
+Lengths are in metres. Sets of parcels are boolean masks or index arrays. Where a score
+would be 0 / 0, its docstring says what you get instead, and there is no warning.
+For the same scores of a ``SourceEstimate``, see :mod:`mne_deepsif.stc_metrics`.
 """
 
 # Authors: the mne_deepsif developers
@@ -34,8 +34,8 @@ def otsu_threshold(values, n_bins=256):
     Returns
     -------
     threshold : float
-        The threshold, on the scale of ``values``. If all values are equal (to rounding)
-        it is the largest, so that nothing lies above it.
+        The threshold, on the scale of ``values``. If all values are equal (up to
+        rounding), it is the largest value, so nothing lies above it.
 
     References
     ----------
@@ -46,9 +46,9 @@ def otsu_threshold(values, n_bins=256):
     low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)
     if not np.isfinite([low, high]).all():
         raise ValueError(
-            f"values must be finite and not empty, got {values.size} values of which "
-            f"{np.count_nonzero(~np.isfinite(values))} are NaN or infinite. Remove them"
-            " before the threshold is computed."
+            f"values must be finite and not empty, got {values.size} values, "
+            f"{np.count_nonzero(~np.isfinite(values))} of them NaN or infinite. Remove "
+            "these first."
         )
     if high - low <= n_bins * np.spacing(max(abs(low), abs(high))):
         return float(high)
@@ -64,7 +64,7 @@ def otsu_threshold(values, n_bins=256):
 
 
 def _count_in_bins(values, low, high, n_bins):
-    """Count values in equal bins; np.histogram does it three times slower."""
+    """Count values in equal bins, three times faster than np.histogram."""
     position = values - low
     position /= high - low
     position *= n_bins
@@ -74,7 +74,7 @@ def _count_in_bins(values, low, high, n_bins):
 
 
 def active_parcels(sources, rule="peak"):
-    """Find the parcels that an estimate calls active.
+    """Find the parcels that are active in an estimate.
 
     Parameters
     ----------
@@ -82,19 +82,20 @@ def active_parcels(sources, rule="peak"):
         The estimated activity, in any unit.
     rule : str
         ``"peak"``: Otsu's threshold over the parcels' largest absolute values.
-        ``"authors"``: the rule of the papers' scripts, one threshold (100 bins) over
-        the absolute values of all parcels and times, which an active parcel exceeds in
-        more than 7 of 500 samples; for another number of samples, in more than 1.4 % of
-        them. Both judge absolute values (the scripts compare signed ones).
+        ``"authors"``: the rule of the papers' scripts. It takes one threshold (100
+        bins) over the absolute values of all parcels and times. An active parcel
+        exceeds it in more than 7 of 500 samples (1.4 % for other lengths). Both rules
+        use absolute values; the scripts compare signed ones.
 
     Returns
     -------
     active : array of bool, shape (n_parcels,)
-        True where the parcel is active. None is where the estimate is constant.
+        True where the parcel is active. If the estimate is constant, none is.
 
     Notes
     -----
-    The rules can differ more than methods do: name the rule beside every number.
+    The two rules can differ more than two methods do. Always name the rule that you
+    used next to your numbers.
     """
     _check_option("rule", rule, ("peak", "authors"))
     amplitude = np.abs(np.atleast_2d(sources))
@@ -113,7 +114,7 @@ def _indices(parcels):
 
 
 def _distances(parcels, others, centers):
-    """Distance of each of some parcels to the nearest of others, both not empty."""
+    """Return the distance of each parcel to the nearest of others; none is empty."""
     return cdist(centers[parcels], centers[others]).min(axis=1)
 
 
@@ -121,9 +122,9 @@ def localization_error(true, estimated, centers):
     """Compute the papers' localization error, which is one-sided.
 
     It is the mean, over the estimated parcels, of the distance to the nearest true
-    parcel. A part of the truth that is missed costs nothing:
-    read it beside the recall, and never beside
-    :func:`mne.simulation.metrics.region_localization_error`, which is two-sided.
+    parcel. Missing a part of the truth costs nothing, so look at the recall as well.
+    Do not compare it with :func:`mne.simulation.metrics.region_localization_error`,
+    which is two-sided.
 
     Parameters
     ----------
@@ -146,8 +147,8 @@ def localization_error(true, estimated, centers):
 def two_sided_localization_error(true, estimated, centers):
     """Compute the localization error in both directions.
 
-    It is the mean of :func:`localization_error` from the estimate to the truth and of
-    the same from the truth to the estimate: the formula of
+    It is the mean of two one-sided errors (:func:`localization_error`): from the
+    estimate to the truth, and from the truth to the estimate. This is the formula of
     :func:`mne.simulation.metrics.region_localization_error`, and of the papers' error
     with respect to the seizure onset zone.
 
@@ -168,7 +169,7 @@ def two_sided_localization_error(true, estimated, centers):
 
 
 def _overlap_share(parcels, others, areas):
-    """Share of the area of some parcels that lies in others; 0 if there is none."""
+    """Return the share of the parcels' area that lies in others; 0 for no area."""
     areas = np.asarray(areas)
     parcels, others = _indices(parcels), _indices(others)
     total = areas[parcels].sum()
@@ -265,8 +266,8 @@ def match_patches(estimated, patches, centers):
     Returns
     -------
     matched : list of array of int
-        The estimated parcels that are nearest to each patch, possibly none. Where two
-        patches are equally near, the first takes the parcel.
+        The estimated parcels that are nearest to each patch, possibly none. If two
+        patches are equally near, the first one gets the parcel.
     distances : list of array of float
         Their distances to that patch, in metres.
     """
@@ -283,8 +284,8 @@ def match_patches(estimated, patches, centers):
 def evaluate_parcels(sources, patches, waveforms, centers, areas, rule="peak"):
     """Score one estimate, source by source, as the papers' tables do.
 
-    Each active parcel is matched to the nearest patch; then each patch is scored with
-    the parcels that it was given.
+    Each active parcel is matched to the nearest patch. Each patch is then scored with
+    the parcels matched to it.
 
     Parameters
     ----------
@@ -304,11 +305,11 @@ def evaluate_parcels(sources, patches, waveforms, centers, areas, rule="peak"):
     Returns
     -------
     scores : dict of array of shape (n_sources,)
-        ``"le"``, :func:`localization_error` in metres, NaN for a patch that was given
-        no parcel; ``"precision"``, 0 there; ``"recall"``, of all active parcels;
-        ``"correlation"``, of the true waveform and the estimate's area-weighted mean
-        over the patch (so it depends on no threshold); ``"missed"``, True where no
-        active parcel lies in the patch.
+        ``"le"``: :func:`localization_error` in metres, NaN for a patch without matched
+        parcels. ``"precision"``: 0 for such a patch. ``"recall"``: counts all active
+        parcels. ``"correlation"``: between the true waveform and the estimate's
+        area-weighted mean over the patch, so no threshold is involved. ``"missed"``:
+        True where no active parcel lies in the patch.
     """
     sources, areas = np.asarray(sources), np.asarray(areas)
     active = np.flatnonzero(active_parcels(sources, rule))
@@ -332,8 +333,8 @@ def spatial_dispersion(true, sources, centers):
     .. math:: SD = \sum_i d_i J_i / \sum_i J_i
 
     where :math:`d_i` is the distance of parcel :math:`i` to the nearest true parcel and
-    :math:`J_i` its largest absolute activity. Set inactive
-    parcels to zero first for the dispersion of the thresholded estimate.
+    :math:`J_i` its largest absolute activity. For the dispersion of the thresholded
+    estimate, set inactive parcels to zero first.
 
     Parameters
     ----------
@@ -359,11 +360,12 @@ def spatial_dispersion(true, sources, centers):
 def specificity(true, sources, centers, rule="peak", radius=0.03):
     """Compute the share of inactive parcels that the estimate leaves inactive.
 
-    It is the mean of two shares, each over as many inactive parcels as the true region
-    has :footcite:`SunEtAl2023,ChowdhuryEtAl2013`: close ones, drawn within ``radius``
-    of the region, and far ones, drawn where the estimate is largest. In place of
-    random draws, the first share is its expectation (all close parcels count alike)
-    and the second takes the parcels nearest to the strongest far local maxima.
+    It is the mean of two shares :footcite:`SunEtAl2023,ChowdhuryEtAl2013`. One is over
+    inactive parcels close to the true region (within ``radius``), the other over far
+    ones where the estimate is largest. For each, the papers draw as many parcels as the
+    true region has. Here nothing is random: the first share is the expectation of the
+    draw (all close parcels count alike), and the second takes the parcels nearest to
+    the strongest far local maxima.
 
     Parameters
     ----------
@@ -376,13 +378,13 @@ def specificity(true, sources, centers, rule="peak", radius=0.03):
     rule : str
         The rule of :func:`active_parcels`.
     radius : float
-        The distance in metres up to which an inactive parcel is close.
+        The distance in metres up to which an inactive parcel counts as close.
 
     Returns
     -------
     specificity : float
-        Between 0 and 1; a share without any parcel is left out of the mean, and the
-        result is NaN if both are or if nothing is true.
+        Between 0 and 1. A share without any parcel is left out of the mean. NaN if both
+        shares are left out, or if nothing is true.
 
     References
     ----------
@@ -402,9 +404,9 @@ def specificity(true, sources, centers, rule="peak", radius=0.03):
 
 
 def _around_maxima(strength, parcels, centers, reach=0.015):
-    """Order parcels: each local maximum, the strongest first, then what is around it.
+    """Order parcels: the strongest local maximum, its surroundings, the next one, ...
 
-    A local maximum is exceeded by none of ``parcels`` within ``reach``, in metres.
+    None of ``parcels`` within ``reach`` (m) of a local maximum exceeds it.
     """
     order = parcels[np.argsort(-strength[parcels], kind="stable")]
     around = KDTree(centers[order]).query_ball_point(centers[order], reach)

@@ -1,4 +1,4 @@
-"""Checkpoints of the papers' authors (PyTorch files), without running pickled code."""
+"""Read PyTorch checkpoints of the papers' authors without running pickled code."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -17,8 +17,8 @@ from .network.architectures import PublishedNetwork
 
 SFREQ, N_TIMES = 500.0, 500  # of all published networks
 _OUTPUTS = ("value", "value_activation")
-# What else the authors' training script stores: its classes, NumPy's numbers. Nothing
-# of it is needed, so an inert object takes its place.
+# Other things that the authors' training script stores: its classes, NumPy numbers.
+# None of them is needed, so inert objects take their place.
 _IGNORED = (
     "network.MLPSpatialFilter",
     "network.MLPSpatialFilter2",
@@ -35,24 +35,25 @@ _IGNORED = (
 def read_original_checkpoint(fname, ch_names, parcels, *, spatial_output=None):
     """Read a PyTorch checkpoint of the papers' authors.
 
-    They are those of :footcite:`SunEtAl2022`.
+    The authors are those of :footcite:`SunEtAl2022`.
 
     Parameters
     ----------
     fname : path-like
         The file: a state dictionary, or a dictionary that holds one as
-        ``'state_dict'``. Pickled code in it is not run: anything but tensors, plain
-        Python values, NumPy's numbers and the authors' own classes (of which only the
-        name is read) is refused.
+        ``'state_dict'``. Pickled code is not run. The file may hold tensors, plain
+        Python values, NumPy numbers and the authors' own classes, by name only.
+        Anything else is refused.
     ch_names : list of str
-        Names of the channels in the order in which the network reads them. The file
+        Names of the channels, in the order in which the network reads them. The file
         does not hold them; see :doc:`/original`.
     parcels : Parcels
         The parcellation, in the order of the network's output.
     spatial_output : "value" | "value_activation" | None
-        Whether the spatial module ends with its last linear layer or with an ELU after
-        it. None takes what the file says; a bare state dictionary says nothing and
-        is taken for ``"value"``, with which the authors load the files they released.
+        The spatial module ends with its last linear layer (``"value"``) or with an ELU
+        after it (``"value_activation"``). None takes what the file says. A bare state
+        dictionary says nothing: it gets ``"value"``, as when the authors load the files
+        that they released.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def read_original_checkpoint(fname, ch_names, parcels, *, spatial_output=None):
 
 
 def _load(fname):
-    """Read tensors and plain values; refuse what only running code could rebuild."""
+    """Read tensors and plain values; refuse objects that only code can rebuild."""
     if not fname.is_file():
         raise FileNotFoundError(f"fname={str(fname)!r} does not exist.")
     try:
@@ -109,9 +110,10 @@ def _load(fname):
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, UnpicklingError) and refused:
             raise ValueError(
-                f"fname={str(fname)!r} refers to {refused[1]}, which is refused, since "
-                "to rebuild it can run any code. If you trust the file, load it where "
-                "it was made and store torch.save(checkpoint['state_dict'], ...) alone."
+                f"fname={str(fname)!r} refers to {refused[1]}, which is refused: "
+                "rebuilding it could run any code. If you trust the file, load it "
+                "where it was made and save only its weights, with "
+                "torch.save(checkpoint['state_dict'], ...)."
             ) from None
         raise ValueError(
             f"fname={str(fname)!r} is not a readable PyTorch checkpoint ({error})."
@@ -119,7 +121,7 @@ def _load(fname):
 
 
 class _Inert:
-    """Takes the place of an object and forgets all it is given."""
+    """Takes the place of an object and ignores everything it is given."""
 
     def __init__(self, *args):
         pass
@@ -141,16 +143,16 @@ def _find_state(checkpoint, fname):
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise ValueError(
-            f"fname={str(fname)!r} holds no state dictionary, neither as a whole nor "
-            f"as 'state_dict': it is a {type(checkpoint).__name__} with the keys "
-            f"{keys[:10]}. Give a file that the authors' main.py or "
-            "torch.save(net.state_dict(), ...) wrote."
+            f"fname={str(fname)!r} is no state dictionary, and holds no state "
+            f"dictionary as 'state_dict': it is a {type(checkpoint).__name__} with the "
+            f"keys {keys[:10]}. Give a file written by the authors' main.py or by "
+            "torch.save(net.state_dict(), ...)."
         )
     return state
 
 
 def _resolve_output(checkpoint, spatial_output, fname):
-    """Return which output of the spatial module goes on to the LSTM."""
+    """Return which output of the spatial module the LSTM reads."""
     if "attribute_list" not in checkpoint:
         return spatial_output or "value"
     attributes = checkpoint["attribute_list"]
@@ -159,8 +161,8 @@ def _resolve_output(checkpoint, spatial_output, fname):
     if activation != "ELU":
         raise ValueError(
             f"fname={str(fname)!r} was trained with the activation {activation!r} "
-            "(place 7 of its 'attribute_list'); architecture='published' has 'ELU', "
-            "as in the papers."
+            "(place 7 of its 'attribute_list'). architecture='published' supports only "
+            "'ELU', as in the papers."
         )
     if (spatial_output or stored) not in _OUTPUTS:
         raise ValueError(
@@ -172,7 +174,7 @@ def _resolve_output(checkpoint, spatial_output, fname):
 
 
 def _make_network(state, spatial_output, fname):
-    """Build the network of the sizes that the state dictionary has."""
+    """Build the network with the sizes in the state dictionary."""
     lstm = "temporal.rnns.0.weight_hh_l"
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     spatial, temporal = shapes.get("spatial.fc21.weight"), shapes.get(f"{lstm}0")
@@ -180,7 +182,7 @@ def _make_network(state, spatial_output, fname):
         raise ValueError(
             f"fname={str(fname)!r} holds another network than the published one, which "
             "has the matrices 'spatial.fc21.weight' and "
-            f"'temporal.rnns.0.weight_hh_l0'; its keys are {list(shapes)[:6]} ..."
+            f"'temporal.rnns.0.weight_hh_l0'. Its keys are {list(shapes)[:6]} ..."
         )
     with torch.device("meta"):  # no memory, no random numbers
         network = PublishedNetwork(
@@ -218,5 +220,5 @@ def _check_sizes(network, ch_names, parcels, fname):
         raise ValueError(
             f"parcels must be the {n_parcels} parcels for which the network in "
             f"{str(fname)!r} was trained, in its order, got {parcels.n_parcels}. "
-            "mne_deepsif.make_parcels makes them from labels."
+            "Make them from labels with mne_deepsif.make_parcels."
         )

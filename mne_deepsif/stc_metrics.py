@@ -1,8 +1,8 @@
 """Scores of a ``SourceEstimate`` against the truth, in MNE's argument order.
 
-The true estimate is zero (or without a vertex) where nothing is active; the other is
-thresholded by the named rule over its whole time range. Lengths are in metres. Each
-function is that of :mod:`mne_deepsif.metrics` with vertices in the place of parcels.
+The true estimate is zero, or has no vertices, where nothing is active. The other one is
+thresholded over its whole time range, by the rule that you name. Lengths are in metres.
+Each function is that of :mod:`mne_deepsif.metrics`, with vertices in place of parcels.
 """
 
 # Authors: the mne_deepsif developers
@@ -82,7 +82,7 @@ def precision(stc_true, stc_est, src, *, rule="peak"):
     Returns
     -------
     precision : float
-        Between 0 and 1; 0 for nothing over nothing.
+        Between 0 and 1; 0 if nothing is active.
     """
     arrays = _to_arrays(stc_true, stc_est, src, rule)
     return metrics.precision(arrays.true, arrays.active, arrays.areas)
@@ -103,7 +103,7 @@ def recall(stc_true, stc_est, src, *, rule="peak"):
     Returns
     -------
     recall : float
-        Between 0 and 1; 0 for nothing over nothing.
+        Between 0 and 1; 0 if nothing is true.
     """
     arrays = _to_arrays(stc_true, stc_est, src, rule)
     return metrics.recall(arrays.true, arrays.active, arrays.areas)
@@ -124,7 +124,7 @@ def f1(stc_true, stc_est, src, *, rule="peak"):
     Returns
     -------
     f1 : float
-        Between 0 and 1; 0 for nothing over nothing.
+        Between 0 and 1; 0 if precision and recall are both 0.
     """
     arrays = _to_arrays(stc_true, stc_est, src, rule)
     return metrics.f1(arrays.true, arrays.active, arrays.areas)
@@ -205,7 +205,7 @@ def _areas(src):
 
 
 def _hemi_areas(surf):
-    """Area that is nearer, along the surface, to each used vertex than to others."""
+    """Return the area nearest to each used vertex, along the surface."""
     if not len(surf["tris"]) or len(surf["rr"]) != surf["np"]:
         raise ValueError(
             "src must hold the whole surfaces with their triangles. Pass the source "

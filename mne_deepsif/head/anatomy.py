@@ -14,14 +14,15 @@ from .._mne import ico_downsample
 from .mesh import outermost_hits, smooth
 
 HEMIS = {"lh": "left", "rh": "right"}  # FreeSurfer's names and nilearn's
-# The skull is synthetic: 6 mm, under a scalp at least 12 mm outside the inner skull
-# (fsaverage's own scalp is only 7 mm off beside the ears and at the back, a real head
-# 14 to 18). Against a share of that distance, the first recipe, clip(.45 total, 4, 9)
-# mm and total >= 7 mm, this moves: the worst electrode (FT7) of the DeepSIF authors'
-# 75-channel gain from r .79 to .81, the 5th percentile over parcels from .79 to .81;
-# the spread (SD of log) of a real head's electrode gains over ours from .16 to .12.
-# A constant 6 to 7 mm, 12 or 14 mm give the same: it is not tuned further. What is
-# left at FT7 is not the skull but where the electrodes sit: 15 mm lower, r is .89.
+# The skull is synthetic: 6 mm thick, under a scalp at least 12 mm outside the inner
+# skull. (Beside the ears and at the back, fsaverage's own scalp is only 7 mm away, that
+# of a real head 14 to 18 mm.) The first recipe took a share of that distance instead:
+# clip(.45 total, 4, 9) mm, with total >= 7 mm. The change raises r of the worst
+# electrode (FT7) of the DeepSIF authors' 75-channel gain from .79 to .81, and the 5th
+# percentile over parcels from .79 to .81. It lowers the spread (SD of log) of a real
+# head's electrode gains over ours from .16 to .12. Other values (6 to 7 mm, 12 or
+# 14 mm) do no better, so nothing is tuned further. The error left at FT7 comes not from
+# the skull but from the electrode's position: 15 mm lower, r is .89.
 _SKULL, _TOTAL, _MIN_SCALP = 6e-3, (12e-3, 35e-3), 3e-3
 
 
@@ -125,7 +126,7 @@ def _measure_head():
     rays : array of shape (2562, 3)
         Unit vectors.
     radius, total : array of shape (2562,)
-        Distance to the inner skull; from there to the scalp, in m.
+        Distance to the inner skull, and from there to the scalp, in m.
     tris : array of shape (5120, 3)
         Triangles of the inner skull (ico 4).
     """
@@ -152,7 +153,7 @@ def make_layers(skull_scale=1.0, scalp_scale=1.0):
     Returns
     -------
     layers : list of dict
-        ``rr`` (m, MRI coordinates) and ``tris`` of the three, inside first (ico 4).
+        ``rr`` (m, MRI coordinates) and ``tris`` of each, innermost first (ico 4).
     """
     origin, rays, radius, total, tris = _measure_head()
     total = smooth(np.clip(total, *_TOTAL), tris, 5)

@@ -1,7 +1,7 @@
 """Channels: which are used, how they are referenced, projected and whitened.
 
-The channel contract stands here, once: :func:`pick_ch_names` says which channels are
-used, :func:`make_whitener` what happens to them.
+The rules for channels are here and nowhere else. :func:`pick_ch_names` says which
+channels are used, :func:`make_whitener` what happens to them.
 """
 
 # Authors: the mne_deepsif developers
@@ -19,13 +19,13 @@ from .._mne import (
     make_projector,
 )
 
-# The mean over average-referenced channels is zero, apart from rounding and from the
-# few channels interpolated afterwards; that of bipolar EEG is about 1 / sqrt(n).
+# The mean over average-referenced channels is zero, except for rounding and for a few
+# channels interpolated afterwards. For bipolar EEG it is about 1 / sqrt(n).
 _MAX_MEAN = 0.05
-_FLAT = 1e-12  # V: less is what rounding leaves of a flat stretch
+_FLAT = 1e-12  # V; anything smaller is a flat stretch with rounding errors
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
-# Median deviation from the median over time: brain data, averaged or not, clean or not,
-# lie between these; what is 1e6 times too large or too small does not
+# Median deviation from the median over time. Brain data, averaged or not, clean or not,
+# lie between these limits. Data 1e6 times too large or too small do not.
 _USUAL = {
     "eeg": (1e-9, 1e-2, "V"),
     "mag": (1e-16, 1e-8, "T"),
@@ -51,8 +51,8 @@ def pick_ch_names(info, fwd, noise_cov):
     Returns
     -------
     ch_names : list of str
-        EEG, magnetometers and gradiometers that all three have and neither the data
-        nor the covariance calls bad.
+        EEG, magnetometers and gradiometers that all three have, and that neither the
+        data nor the covariance marks as bad.
     """
     picks = mne.pick_types(info, meg=True, eeg=True, ref_meg=False, exclude=())
     names = [info["ch_names"][pick] for pick in picks]
@@ -71,8 +71,8 @@ def pick_ch_names(info, fwd, noise_cov):
     good = [name for name in names if name not in bads]
     if not good:
         raise ValueError(
-            f"All {len(names)} channels that the data share with the forward and the "
-            "noise covariance are marked bad. Check info['bads'] and "
+            f"All {len(names)} channels that the data share with the forward solution "
+            "and the noise covariance are marked bad. Check info['bads'] and "
             "noise_cov['bads']."
         )
     logger.info("Using %d channels (%d bad).", len(good), len(names) - len(good))
@@ -89,26 +89,26 @@ def _keep_shared(names, others, what):
         )
     if len(shared) < len(names):
         n_missing = len(names) - len(shared)
-        logger.info("%d channels are not in the %s: left out.", n_missing, what)
+        logger.info("Leaving out %d channels that are not in the %s.", n_missing, what)
     return shared
 
 
 def demand_ch_names(ch_names, usable):
-    """Return the channels that an estimator reads; an error if one cannot be used."""
+    """Return the channels that an estimator reads; raise if one cannot be used."""
     missing = [name for name in ch_names if name not in set(usable)]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(ch_names)} channels that the estimator reads are "
             "bad or missing in the data, the forward or the noise covariance: "
-            f"{missing}. Either interpolate the data to the estimator's sensors "
-            "(interpolate_bads, interpolate_to), or train an estimator for these "
+            f"{missing}. Interpolate the data to the estimator's sensors "
+            "(interpolate_bads, interpolate_to), train an estimator for these "
             "channels (fit), or use estimator='generic', which takes any channels."
         )
     return list(ch_names)
 
 
 def check_sensor_positions(info, fwd_info, ch_names):
-    """Warn if the forward was computed for sensors elsewhere."""
+    """Warn if the forward solution was computed for sensors at other positions."""
     here, there = sensor_positions(info), sensor_positions(fwd_info)
     moves = [np.linalg.norm(here[name] - there[name]) for name in ch_names]
     largest = np.nanmax(moves) if np.isfinite(moves).any() else 0.0
@@ -129,14 +129,14 @@ def sensor_positions(info):
             trans = info["dev_head_t"]
             known = trans is not None
             position = mne.transforms.apply_trans(trans, position) if known else np.nan
-        elif not np.any(position):  # zeros stand for no position
+        elif not np.any(position):  # zeros mean no position
             position = np.nan
         positions[ch["ch_name"]] = np.asarray(position)
     return positions
 
 
 def pick_info(info, ch_names):
-    """Copy info with the channels used only."""
+    """Copy info with only the channels used."""
     info = mne.pick_info(info, [info["ch_names"].index(name) for name in ch_names])
     info["bads"] = []
     return info
@@ -158,7 +158,7 @@ def _add_average_reference(info):
             "EEG average reference (using a projector) is mandatory for modeling, use "
             "the method set_eeg_reference(projection=True)"
         )
-    logger.info("Taking the EEG reference that was applied for the average.")
+    logger.info("Assuming that the EEG reference applied is the average.")
     eeg_info = mne.create_info(sorted(eeg), 1.0, "eeg")
     info["projs"].append(make_eeg_average_ref_proj(eeg_info))
 
@@ -188,7 +188,7 @@ def make_projector_and_whitener(info, noise_cov, rank=None):
     projector : array of shape (n_channels, n_channels)
         SSP projectors and EEG average reference.
     whitener : array of shape (rank, n_channels)
-        Whitener, the projector included.
+        Whitener, including the projector.
     """
     _add_average_reference(info)
     projector, _, _ = make_projector(info["projs"], info["ch_names"])
@@ -210,7 +210,7 @@ def make_projector_and_whitener(info, noise_cov, rank=None):
 
 
 def make_whitener(info, noise_cov, ch_names, rank=None):
-    """Compute the whitener of some channels, the projectors included.
+    """Compute the whitener of some channels, including the projectors.
 
     Parameters
     ----------
@@ -248,9 +248,9 @@ def check_average_reference(info, data, ch_names):
 
     Notes
     -----
-    MNE marks an applied average reference as a custom one and does not keep which
-    it is, so the data tell: the mean over the EEG channels (the good ones, or all
-    of them) must stay below 5 % of their root mean square.
+    MNE marks an applied average reference as a custom reference, without saying which.
+    So the data decide: the mean over the EEG channels (the good ones, or all of them)
+    must stay below 5 % of their root mean square.
     """
     eeg = mne.pick_types(info, eeg=True, exclude=())
     if not info["custom_ref_applied"] or not set(ch_names) & {
@@ -263,7 +263,7 @@ def check_average_reference(info, data, ch_names):
         raise ValueError(
             "Custom EEG reference is not allowed for inverse modeling, unless it is "
             f"the average: the mean over the EEG channels is {100 * share:.0f} % of "
-            "their root mean square, it should be 0. Use "
+            "their root mean square, but should be 0. Use "
             "set_eeg_reference('average', projection=True)."
         )
 
@@ -290,12 +290,12 @@ def check_same_sensors(info, made_for, leadfield):
             f"missing in the data: {wrong[:10]}. {remedy}"
         )
     check_compensation_grade(made_for, info, "operator")
-    if not _same_positions(info, made_for, ch_names):  # a tenth of the other's time
+    if not _same_positions(info, made_for, ch_names):  # ten times faster than the next
         check_sensor_positions(info, made_for, ch_names)
     if not _same_projectors(info, made_for):
         raise ValueError(
-            "The projectors or the EEG reference of the data are not those that the "
-            f"operator was made with. {remedy}"
+            "The projectors or the EEG reference of the data differ from those that "
+            f"the operator was made with. {remedy}"
         )
 
 
@@ -326,7 +326,7 @@ def _same_projectors(info, other):
 
 
 def check_units(data, ch_types):
-    """Warn if data are a million times larger or smaller than any brain's.
+    """Warn if data are a million times too large or too small for a brain.
 
     Parameters
     ----------
@@ -338,13 +338,13 @@ def check_units(data, ch_types):
     Returns
     -------
     told : bool
-        Whether the data of all types change in time, so that they could be judged.
+        Whether the data of all types vary in time, so that they could be judged.
 
     Notes
     -----
-    The deviation from a channel's median over time counts (its median over samples and
-    channels of a type), so that neither the offsets of DC amplifiers nor single
-    artefacts matter. Data that do not change in time are left alone.
+    The check takes the deviation from each channel's median over time, and of this the
+    median over samples and channels of a type. So neither offsets of DC amplifiers nor
+    single artefacts matter. Data that do not vary in time are not judged.
     """
     told = True
     deviation = np.abs(data - np.median(data, -1, keepdims=True))
@@ -356,28 +356,28 @@ def check_units(data, ch_types):
         if typical > 0 and not low <= typical <= high:
             warn(
                 f"The data of type {ch_type!r} vary by {typical:.1g} {unit} (median "
-                f"deviation), those of a brain by {low:g} to {high:g} {unit}: they may "
-                f"be in other units. MNE wants {unit}: multiply the data, e.g. by 1e-6 "
-                "if they are in µV."
+                f"deviation). Brain data vary by {low:g} to {high:g} {unit}, so these "
+                f"may be in other units. MNE wants {unit}: multiply the data, e.g. by "
+                "1e-6 if they are in µV."
             )
     return told
 
 
 def good_spans(raw, start, stop):
-    """List the spans between what is annotated as bad or as an edge.
+    """List the spans without an annotation that marks them as bad or as an edge.
 
     Parameters
     ----------
     raw : Raw
         The recording.
     start, stop : int
-        The samples looked at.
+        The range of samples to look at.
 
     Returns
     -------
     spans : list of tuple of int
-        First sample, and first sample after, of each span without annotations that
-        start with ``"bad"`` or ``"edge"`` (in any case).
+        For each span without annotations that start with ``"bad"`` or ``"edge"`` (in
+        upper or lower case): its first sample, and the first sample after it.
     """
     onsets, ends = annotations_starts_stops(raw, ("bad", "edge"))
     bad = np.zeros(stop - start + 1, bool)

@@ -27,7 +27,7 @@ def eye_gain(info, shift=(0.0, 0.0, 0.0)):
     -------
     gain : array of shape (n_channels, 3) | None
         Field of both eyes' dipoles along x, y and z (head coordinates). None if the
-        position of a channel in the head is not known.
+        position of a channel in head coordinates is unknown.
     """
     points = np.array([ch["loc"][:3] for ch in info["chs"]])
     placed = np.isfinite(points).all() and points.any(1).all()
@@ -35,7 +35,7 @@ def eye_gain(info, shift=(0.0, 0.0, 0.0)):
     if not placed or (meg and info["dev_head_t"] is None):
         return None
     eyes = _nasion(info) + _EYES + shift
-    # a head so large that the eyes lie below its surface, as they do
+    # the sphere is large enough for the eyes to lie below its surface
     radius = np.linalg.norm(eyes - _MIDDLE, axis=1).max() / 0.88
     sphere = mne.make_sphere_model(
         _MIDDLE, radius, relative_radii=(0.98, 1.0), sigmas=(0.33, 0.33), verbose=False

@@ -1,4 +1,4 @@
-"""The geometry of a forward solution, by which an estimator knows it again."""
+"""The geometry of a forward solution, by which an estimator recognises it."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -8,12 +8,12 @@ from mne.utils import warn
 
 from .channels import sensor_positions
 
-_MAX_CORTEX = 2e-3  # m; source spaces of other density: 0.1 mm, other heads: 4 mm
+_MAX_CORTEX = 2e-3  # m; another source space density moves it 0.1 mm, another head 4 mm
 _MAX_SENSORS = 5e-3  # m
 
 
 def make_fingerprint(fwd, leadfield):
-    """Keep the geometry by which a forward solution is known again.
+    """Extract the geometry by which a forward solution is recognised.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def make_fingerprint(fwd, leadfield):
 
 
 def _parcel_positions(fwd, leadfield):
-    """Return the mean over each parcel's vertices (m), NaN for a parcel without."""
+    """Return the mean position of each parcel's vertices (m), NaN without vertices."""
     members = leadfield.vertex_area > 0
     n_vertices = np.asarray(members.sum(0)).ravel()
     total = members.T @ fwd["source_rr"]
@@ -52,7 +52,7 @@ def check_fingerprint(fingerprint, fwd, leadfield):
     Parameters
     ----------
     fingerprint : dict | None
-        What :func:`make_fingerprint` returned; None (weights for any head) is fine.
+        What :func:`make_fingerprint` returned. None (weights for any head) is fine.
     fwd : mne.Forward
         The forward solution to use.
     leadfield : Leadfield
@@ -60,9 +60,10 @@ def check_fingerprint(fingerprint, fwd, leadfield):
 
     Notes
     -----
-    Cortex and sensors are compared in millimetres. Order and number of the channels,
-    bad ones, projectors, noise covariance and the density of the source space may
-    differ, and so may what has no geometry: conductivities, kind of the head model.
+    The positions of cortex and sensors are compared in millimetres. Order and number of
+    the channels, bad channels, projectors, noise covariance and the density of the
+    source space may differ. So may what has no geometry: the conductivities and the
+    kind of head model.
     """
     if fingerprint is None:
         return
@@ -104,8 +105,8 @@ def cortex_distance(before, now):
     Returns
     -------
     distance : float
-        Median over the parcels of the movement (m), smoothed by an affine fit: with
-        few vertices the means of single parcels are not exact.
+        Median movement of the parcels (m). It is smoothed by an affine fit, because the
+        mean position of a parcel with few vertices is not exact.
     """
     known = np.isfinite(before).all(1) & np.isfinite(now).all(1)
     if known.sum() < 4:

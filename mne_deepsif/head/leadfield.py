@@ -1,6 +1,6 @@
-"""From data, forward and noise covariance to the whitened leadfield of the parcels.
+"""The whitened leadfield of the parcels, from info, forward and noise covariance.
 
-Training and use both come through :func:`make_leadfield`.
+Training and estimation both use :func:`make_leadfield`.
 """
 
 # Authors: the mne_deepsif developers
@@ -35,20 +35,20 @@ class Leadfield:
     ch_types : list of str
         Their types: ``'eeg'``, ``'mag'`` or ``'grad'``.
     gain : array of shape (n_channels, n_parcels)
-        Parcel gain after projectors and average reference, V or T (T/m) per A/m:
-        the mean over the parcel's vertices times its area. Zero for a parcel
+        Parcel gain after projectors and average reference, V or T (T/m) per A/m: the
+        mean gain of the parcel's vertices, times the parcel's area. Zero for a parcel
         without vertices.
     projector : array of shape (n_channels, n_channels)
         SSP projectors and EEG average reference in one matrix.
     whitener : array of shape (rank, n_channels)
-        Whitener, the projector included.
+        Whitener, including the projector.
     gain_white : array of shape (rank, n_parcels)
         ``whitener @ gain``.
     parcel_of_vertex : list of array of int
         Parcel of each source space vertex, lh and rh; -1 where there is none.
     vertex_area : csr_array of shape (n_vertices, n_parcels)
-        Turns parcel activity (A/m) into dipole moments of the vertices (A m): the
-        parcel's area over its number of vertices.
+        Turns parcel activity (A/m) into dipole moments of the vertices (A m). Entries
+        are the parcel's area divided by its number of vertices.
     normals : array of shape (n_vertices, 3)
         Orientation of the vertices' dipoles in the forward's coordinate frame.
     vertices : list of array of int
@@ -105,39 +105,40 @@ def make_leadfield(
     info : Info
         Measurement info of the data: channels, bads, projectors, compensation.
     fwd : Forward
-        Forward solution with a surface source space of both hemispheres; one with
-        free orientation is converted to the surface normals in a copy.
+        Forward solution with a surface source space of both hemispheres. Free
+        orientation is converted to the surface normals, in a copy.
     noise_cov : Covariance | None
-        Noise covariance; None makes an ad-hoc one, with a warning.
+        Noise covariance. None makes an ad-hoc one, with a warning.
     parcels : Parcels
         Parcels of the template.
     ch_names : list of str | None
-        The channels to use, in this order; an error if one cannot be used. None
-        uses all that can be.
+        The channels to use, in this order. It is an error if one cannot be used. None
+        takes all usable channels.
     rank : None | 'info' | 'full' | dict
         Rank of the noise covariance, see :func:`mne.compute_rank`.
     nave : int
         Number of averages: the noise covariance is divided by it.
     subjects_dir : path-like | None
-        Where the surfaces of the forward's subject are.
+        FreeSurfer subjects directory, with the surfaces of the forward's subject.
     %(verbose)s
 
     Returns
     -------
     leadfield : Leadfield
-        Leadfield in parcels, plain and whitened.
+        Leadfield of the parcels, plain and whitened.
 
     Notes
     -----
-    Used channels are the EEG, magnetometer and gradiometer channels that data,
-    forward and noise covariance share, without those that the data or the
-    covariance call bad, in the order of the data. The forward's own list of bads is
-    not consulted, as in :func:`mne.minimum_norm.make_inverse_operator`.
+    The channels used are the EEG, magnetometer and gradiometer channels that the data,
+    the forward solution and the noise covariance share, in the order of the data.
+    Channels that the data or the covariance mark as bad are left out. The forward
+    solution's own list of bad channels is ignored, as in
+    :func:`mne.minimum_norm.make_inverse_operator`.
 
-    All projectors of ``info`` are applied to the gain and to the data, active or
-    not. EEG needs an average reference: either as a projector or applied
-    (``set_eeg_reference('average')``). The latter becomes a projector over the
-    used channels here; whether the data have it is checked when they are estimated.
+    All projectors of ``info``, active or not, are applied to the gain and to the data.
+    EEG needs an average reference, either as a projector or applied
+    (``set_eeg_reference('average')``). An applied one becomes a projector over the
+    channels used. Whether the data really have it is checked when you estimate them.
     """
     _check_input(info, fwd, noise_cov, nave)
     usable = pick_ch_names(info, fwd, noise_cov)
@@ -168,7 +169,7 @@ def make_leadfield(
 
 
 def channel_std(leadfield):
-    """Compute the noise of each channel, as the whitener has it.
+    """Compute the noise of each channel from the whitener.
 
     Parameters
     ----------
@@ -196,8 +197,8 @@ def _check_input(info, fwd, noise_cov, nave):
     if src.kind != "surface" or len(src) != 2:
         raise ValueError(
             "fwd must have a surface source space of both hemispheres, got "
-            f"{len(src)} source space(s) of kind {src.kind!r}. Make the forward with "
-            "the source space of mne.setup_source_space, without volumes."
+            f"{len(src)} source space(s) of kind {src.kind!r}. Make the forward "
+            "solution with the source space of mne.setup_source_space, without volumes."
         )
 
 
@@ -246,7 +247,7 @@ def _check_gain(gain):
 
 
 def _make_vertex_area(parcel_of_vertex, areas):
-    """Share each parcel's area among its vertices (n_vertices, n_parcels), m²."""
+    """Share each parcel's area among its vertices: (n_vertices, n_parcels), m²."""
     parcel = np.concatenate(parcel_of_vertex)
     n_parcels = len(areas)
     vertex = np.flatnonzero(parcel >= 0)

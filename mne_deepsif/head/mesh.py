@@ -42,7 +42,7 @@ def edge_graph(tris, n_vertices, rr=None):
     n_vertices : int
         Number of vertices.
     rr : array of shape (n_vertices, 3) | None
-        If given the values are edge lengths, else they are 1.
+        Positions. If given, the values are edge lengths, else they are 1.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def outermost_hits(origin, directions, rr, tris):
 
 
 def are_inside(points, rr, tris):
-    """Tell which points a star-shaped closed mesh (a skull, a scalp) holds.
+    """Tell which points lie in a star-shaped closed mesh (a skull, a scalp).
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def nearest_along(graph, sources):
     Returns
     -------
     nearest : array of int, shape (n_vertices,)
-        Index in ``sources``; -1 for a vertex that hangs together with none.
+        Index in ``sources``; -1 for a vertex that is not connected to any.
     """
     nearest = np.full(graph.shape[0], -1)
     if len(sources):
@@ -186,14 +186,14 @@ def nearest_along(graph, sources):
 
 
 def find_rows(vertices, vertnos, name):
-    """Find where vertices stand among those of a source space.
+    """Find the rows of vertices among those of a source space.
 
     Parameters
     ----------
     vertices, vertnos : list of array of int
         Vertices of an estimate and of the source space, lh and rh.
     name : str
-        What the estimate is called in the error.
+        Name of the estimate in the error message.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def nearest_mean(rr, areas, cells, n_cells):
     areas : array of shape (n_vertices,)
         Weights of the vertices in the mean.
     cells : array of shape (n_vertices,)
-        Cell of each vertex, all of ``range(n_cells)`` present.
+        Cell of each vertex. Each of ``range(n_cells)`` must occur.
     n_cells : int
         Number of cells.
 
@@ -245,12 +245,12 @@ def nearest_mean(rr, areas, cells, n_cells):
 def cut_mesh(graph, rr, areas, n_cells, n_iter=120):
     r"""Cut a mesh into contiguous cells of nearly equal area.
 
-    Lloyd's algorithm on the mesh with weighted cells: vertex :math:`v` goes to the
-    seed :math:`s_k` with the smallest :math:`d(v, s_k) + w_k`, where :math:`d` is
+    This is Lloyd's algorithm on the mesh, with weighted cells. Vertex :math:`v` goes to
+    the seed :math:`s_k` with the smallest :math:`d(v, s_k) + w_k`, where :math:`d` is
     the distance along edges. A cell is a subtree of shortest paths, hence contiguous.
-    Seeds move to the middle of their cells in the first half of the iterations;
-    offsets :math:`w_k` of large cells grow in all of them; then vertices on borders
-    are traded one by one.
+    In the first half of the iterations, seeds move to the middle of their cells. In all
+    iterations, the offsets :math:`w_k` of large cells grow. Finally, vertices on
+    borders are traded one by one.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def match_vertices(fro, to):
     Returns
     -------
     numbers : list of array of shape (n_vertices,)
-        For each vertex of ``fro`` one of ``to``.
+        For each vertex of ``fro``, the nearest vertex of ``to``.
     """
     trees = [cKDTree(_features(*surf)) for surf in to]
     few = [[x[:: max(1, len(x) // _N_POINTS)] for x in surf] for surf in fro]
@@ -394,7 +394,7 @@ def _iterate(fro, to, trees, affine, n_iter=25):
     for _ in range(n_iter):
         found = [t.query(_features(*_move(*s, affine))) for s, t in zip(fro, trees)]
         goal = np.vstack([rr[number] for (rr, _), (_, number) in zip(to, found)])
-        # pairs that are far apart are wrong: Cauchy weights
+        # pairs that are far apart are wrong, so they get small (Cauchy) weights
         distance = np.concatenate([distance for distance, _ in found])
         weight = 1 / (1 + (distance / np.median(distance)) ** 2)
         root = np.sqrt(weight)[:, np.newaxis]

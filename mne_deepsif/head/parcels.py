@@ -1,4 +1,4 @@
-"""Parcels: near-equal pieces of the template's cortex, and their way to a subject."""
+"""Parcels: near-equal pieces of the template's cortex, and their use on subjects."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -25,8 +25,8 @@ from .mesh import (
 from .template import SUBJECT, make_template_subject
 
 _VERSION = 2  # raise it when the construction changes: the cache is keyed by it
-# mm. The map is a group average, so only 30 % of the medial wall is exactly 0; below
-# 1.2 mm lie 71 % of it, and 0.1 % of the cortex (against one subject's aparc).
+# mm. The map is a group average, so only 30 % of the medial wall is exactly 0. A limit
+# of 1.2 mm catches 71 % of it, and 0.1 % of the cortex (by one subject's aparc).
 _MIN_THICKNESS = 1.2
 _NO_CORTEX = ("unknown", "corpuscallosum", "medial_wall", "medialwall", "???")
 
@@ -38,13 +38,13 @@ class Parcels:
     Attributes
     ----------
     subject : str
-        The subject whose vertices are numbered.
+        The subject to whose vertices ``mapping`` refers.
     mapping : array of shape (n_vertices_lh + n_vertices_rh,)
         Parcel of each vertex, -1 where there is none (medial wall).
     areas : array of shape (n_parcels,)
         Area on the white surface in m².
     centers : array of shape (n_parcels, 3)
-        The parcel's vertex nearest its mean, MRI (surface RAS) coordinates in m.
+        The parcel's vertex nearest its mean, in MRI (surface RAS) coordinates (m).
     adjacency : csr_array of shape (n_parcels, n_parcels)
         True where two parcels touch; the diagonal is empty.
     n_vertices_lh : int
@@ -72,7 +72,7 @@ class Parcels:
         return hemi
 
     def by_hemi(self):
-        """Cut the mapping into hemispheres.
+        """Split the mapping into hemispheres.
 
         Returns
         -------
@@ -154,7 +154,8 @@ def _cut_template(n_parcels):
 def _cortex_mask(hemi, tris):
     (thickness,) = read_cortex("thick", hemi)
     cortex = thickness > _MIN_THICKNESS
-    for value in (False, True):  # fill holes in the wall, then lone bits of cortex
+    # keep only the largest piece of the wall, then only the largest piece of the cortex
+    for value in (False, True):
         keep = np.flatnonzero(cortex == value)
         graph = edge_graph(tris, len(cortex))[keep][:, keep]
         _, part = sparse.csgraph.connected_components(graph, directed=False)
@@ -163,7 +164,7 @@ def _cortex_mask(hemi, tris):
 
 
 def _build_parcels(subject, mapping, rrs, triss):
-    """Compute areas, centres, adjacency of a mapping."""
+    """Compute the areas, centres and adjacency of a mapping."""
     n_parcels = mapping.max() + 1
     rr = np.concatenate(rrs)
     tris = np.concatenate([triss[0], triss[1] + len(rrs[0])])
@@ -201,11 +202,12 @@ def make_parcels(labels, subjects_dir=None):
     Parameters
     ----------
     labels : list of Label | str
-        Labels that do not overlap, all of one subject; or the name of an annotation
-        (``parc``) of ``fsaverage5``, less its ``unknown``, ``corpuscallosum`` and
-        ``medial_wall``. Parcels keep the order of the labels.
+        Labels of one subject that do not overlap, or the name of an annotation
+        (``parc``) of ``fsaverage5``. Its ``unknown``, ``corpuscallosum`` and
+        ``medial_wall`` are left out. Parcels keep the order of the labels.
     subjects_dir : path-like | None
-        Where the labels' subject lies. Not needed for ``fsaverage5``.
+        FreeSurfer subjects directory with the labels' subject. Not needed for a list of
+        labels of ``fsaverage5``.
 
     Returns
     -------
@@ -280,10 +282,11 @@ def assign_vertices(parcels, src, subjects_dir=None):
     parcels : Parcels
         The parcels.
     src : SourceSpaces
-        A surface source space (also of a forward: ``fwd["src"]``) of any subject.
+        A surface source space of any subject, such as ``fwd["src"]``.
     subjects_dir : path-like | None
-        Where the subject's ``surf/{lh,rh}.sphere.reg`` lie. Without them the white
-        surfaces are matched by an affine transform, with a warning.
+        FreeSurfer subjects directory with the subject's ``surf/{lh,rh}.sphere.reg``.
+        Without them, the white surfaces are matched by an affine transform, with a
+        warning.
 
     Returns
     -------
@@ -311,7 +314,7 @@ def _check_src(src):
 
 
 def _numbers_by_name(parcels, src, subject):
-    """Template vertex of each vertex where numbers alone tell it, else None."""
+    """Return the template vertex of each vertex if its number tells, else None."""
     sizes = [len(part) for part in parcels.by_hemi()]
     if subject == parcels.subject and [s["np"] for s in src] == sizes:
         return [s["vertno"] for s in src]
@@ -325,7 +328,7 @@ def _numbers_by_name(parcels, src, subject):
 
 
 def _numbers_by_sphere(parcels, src, subject, subjects_dir):
-    """Nearest template vertex on the registration sphere, None without spheres."""
+    """Return the nearest template vertex on the spheres, None without spheres."""
     to = _read_spheres(parcels.subject, subjects_dir)
     fro = _read_spheres(subject, subjects_dir)
     if to is None or fro is None:
@@ -333,7 +336,7 @@ def _numbers_by_sphere(parcels, src, subject, subjects_dir):
     if any(len(rr) != s["np"] for rr, s in zip(fro, src)):
         raise ValueError(
             f"src has {[s['np'] for s in src]} vertices but the sphere.reg of subject "
-            f"{subject!r} has {[len(rr) for rr in fro]}: is subjects_dir the right one?"
+            f"{subject!r} has {[len(rr) for rr in fro]}. Is subjects_dir the right one?"
         )
     return [_nearest(b, a[s["vertno"]]) for a, b, s in zip(fro, to, src)]
 
@@ -359,7 +362,7 @@ def _nearest(rr, points):
 
 
 def _numbers_by_shape(parcels, src, subject, subjects_dir):
-    """Nearest template vertex after an affine match of the white surfaces."""
+    """Return the nearest template vertex after an affine match of white surfaces."""
     if any(len(s["rr"]) != s["np"] or s["np"] < 500 for s in src):
         raise ValueError(
             f"src of subject {subject!r} holds no complete surfaces, so it cannot be "
@@ -369,7 +372,7 @@ def _numbers_by_shape(parcels, src, subject, subjects_dir):
     warn(
         f"No sphere.reg surfaces of subject {subject!r} in subjects_dir "
         f"({subjects_dir}): its source space is matched with the template by an affine "
-        "transform, which is coarse (5 mm). Pass the subjects_dir that holds it."
+        "transform, which is coarse (5 mm). Pass the subjects_dir that holds them."
     )
     if parcels.subject == SUBJECT:
         white = read_white()

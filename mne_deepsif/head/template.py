@@ -63,9 +63,9 @@ def make_template_source_space(*, affine=None, verbose=None):
     Parameters
     ----------
     affine : array of shape (3, 4) or (4, 4) | callable | None
-        Deformation of the head (in m, applied to MRI coordinates): a matrix, or a
-        function from points to points of shape (n, 3) for a smooth warp. Use the
-        same one in :func:`make_template_bem` and :func:`make_template_trans`.
+        Deformation of the head, applied to MRI coordinates (m): a matrix or, for a
+        smooth warp, a function from points to points of shape (n, 3). Use the same one
+        in :func:`make_template_bem` and :func:`make_template_trans`.
     %(verbose)s
 
     Returns
@@ -106,7 +106,7 @@ def _check_affine(affine):
         raise ValueError(f"affine must have shape (3, 4) or (4, 4), got {affine.shape}")
     affine = np.vstack([affine[:3], [0, 0, 0, 1]])
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) <= 0:
-        raise ValueError("affine must be finite and must not mirror or flatten.")
+        raise ValueError("affine must be finite, and not mirror or flatten the head.")
     return affine
 
 
@@ -148,7 +148,7 @@ def make_template_bem(
     Parameters
     ----------
     conductivity : tuple of float
-        Conductivities in S/m of brain, skull, scalp; or of the brain alone
+        Conductivities in S/m of brain, skull and scalp, or of the brain alone
         (a single-layer model, enough for MEG).
     skull_scale, scalp_scale : float
         Factors on the thickness of the skull and of the scalp.
@@ -161,7 +161,7 @@ def make_template_bem(
     Returns
     -------
     bem : ConductorModel
-        The BEM solution. Without deformation or scales it is cached on disk.
+        The BEM solution. It is cached on disk, unless you deform or scale the head.
     """
     _check_option("ico", ico, (2, 3, 4))
     if not (skull_scale > 0 and scalp_scale > 0):
@@ -210,9 +210,9 @@ def make_template_trans(info, *, affine=None, verbose=None):
     Parameters
     ----------
     info : Info
-        With digitised nasion, LPA and RPA (head coordinates) the three are matched
-        with the template's by rotation and translation; otherwise MNE's built-in
-        transform of fsaverage stands for them.
+        Measurement info. Digitised nasion, LPA and RPA (head coordinates) are matched
+        with the template's by rotation and translation. Without all three, MNE's
+        built-in transform of fsaverage takes their place.
     affine : array of shape (3, 4) or (4, 4) | callable | None
         Deformation of the head, see :func:`make_template_source_space`.
     %(verbose)s
@@ -224,9 +224,9 @@ def make_template_trans(info, *, affine=None, verbose=None):
 
     Notes
     -----
-    Fiducials leave the pitch uncertain. On a real subject (MNE's sample recording)
-    electrodes came to lie about 2 cm from where the subject's own MRI puts them (r of
-    the gains .91 instead of .96), and fitting the digitised scalp did not cure it.
+    Fiducials leave the pitch uncertain. On a real subject (MNE's sample recording), the
+    electrodes end up about 2 cm from where the subject's own MRI puts them (r of the
+    gains .91 instead of .96). Fitting the digitised scalp does not help.
     """
     _validate_type(info, mne.Info, "info")
     fiducials = _sort_points(mne.io.read_fiducials(builtin_path("fiducials"))[0])
@@ -263,21 +263,23 @@ def make_template_forward(
     Parameters
     ----------
     info : Info
-        Measurement info. EEG channels need positions (``info.set_montage``), MEG
-        channels the recording's ``dev_head_t``.
+        Measurement info. EEG channels need positions (``info.set_montage``). MEG
+        channels need the recording's ``dev_head_t``.
     head : "fsaverage5" | "fsaverage"
-        The head that comes with the package (offline), or MNE's fsaverage with its
-        measured BEM (:func:`mne.datasets.fetch_fsaverage`, downloaded when absent).
+        ``"fsaverage5"`` comes with the package and works offline. ``"fsaverage"`` is
+        MNE's fsaverage with its measured BEM, downloaded when absent
+        (:func:`mne.datasets.fetch_fsaverage`).
     trans : Transform | path-like | None
-        Head to MRI transform. None: :func:`make_template_trans`.
+        Head to MRI transform. None takes that of :func:`make_template_trans`.
     %(n_jobs)s
     %(verbose)s
 
     Returns
     -------
     fwd : Forward
-        Free orientation, all EEG and MEG channels of ``info``, 2 x 10242 vertices.
-        EEG is computed with three layers, MEG alone with one (``"fsaverage5"``).
+        Forward solution with free orientation, all EEG and MEG channels of ``info``,
+        and 2 x 10242 vertices. ``"fsaverage5"`` uses three layers for EEG, one for MEG
+        alone.
     """
     _validate_type(info, mne.Info, "info")
     _check_option("head", head, ("fsaverage5", "fsaverage"))
@@ -332,7 +334,7 @@ def _check_positions(info, kinds):
 
 
 def _check_helmet(info, trans, bem):
-    """Find MEG sensors inside the skull (an error) or the scalp (a warning)."""
+    """Raise if MEG sensors are inside the skull; warn if inside the scalp."""
     picks = mne.pick_types(info, meg=True, exclude=())
     sensors = np.array([info["chs"][pick]["loc"][:3] for pick in picks])
     for transform in (info["dev_head_t"], trans):
@@ -342,14 +344,14 @@ def _check_helmet(info, trans, bem):
     if n_inside := are_inside(sensors, skull["rr"], skull["tris"]).sum():
         raise ValueError(
             f"info places {n_inside} of {len(picks)} MEG sensors inside the template's "
-            "skull. info['dev_head_t'] is probably missing or an identity: take it "
+            "skull. info['dev_head_t'] is probably missing or an identity. Take it "
             "from the recording, or pass the right trans."
         )
     scalp = surfs.get(_BEM_IDS[2], skull)
     if n_inside := are_inside(sensors, scalp["rr"], scalp["tris"]).sum():
         warn(
-            f"{n_inside} of {len(picks)} MEG sensors lie inside the template's scalp: "
-            "the head in the recording is smaller, or info['dev_head_t'] is wrong."
+            f"{n_inside} of {len(picks)} MEG sensors lie inside the template's scalp. "
+            "Either the recorded head is smaller, or info['dev_head_t'] is wrong."
         )
 
 

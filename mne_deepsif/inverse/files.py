@@ -1,4 +1,4 @@
-"""Files of fitted models: safetensors with a JSON header, nothing executed."""
+"""Files of fitted models: safetensors with a JSON header. No code is executed."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -21,16 +21,16 @@ from ..head.parcels import Parcels
 from ..network.architectures import ARCHITECTURES, make_network
 from .model import Model
 
-# Raise it when files written now would mean something else to the reader below; let
-# that one read the older versions as well. Entries that may be absent do not need it.
+# Raise it when the reader below would misunderstand new files. The new reader must
+# accept the older versions as well. Optional entries do not need a new version.
 FORMAT_VERSION = 1
 _FINGERPRINT = ("sensors", "parcels")  # its arrays
-# Hz, samples, s: no window that fills the memory
+# Hz, samples, s: limits, so that no window fills the memory
 _MAX_SFREQ, _MAX_N_TIMES, _MAX_WINDOW = 1e5, 10_000, 100.0
 
 
 def read_model(fname):
-    """Read a model and the parameters of the estimator that it was saved from.
+    """Read a model and the parameters of the estimator that was saved.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def read_model(fname):
 
 @contextmanager
 def one_clear_error(fname):
-    """Turn what a file's content raises into a ValueError that names the file."""
+    """Turn errors from a file's content into a ValueError that names the file."""
     try:
         yield
     except (OSError, MemoryError):  # says nothing about the content
@@ -127,7 +127,7 @@ def _make_model(header, arrays):
     return model
 
 
-_MAX_PARCELS = 5000  # the prior's correlation of more would take gigabytes
+_MAX_PARCELS = 5000  # the prior correlation of more would take gigabytes
 
 
 def _make_parcels(header, arrays):
@@ -146,7 +146,7 @@ def _make_parcels(header, arrays):
         centers.shape == (n_parcels, 3)
         and centers.dtype.kind == "f"
         and bool(np.isfinite(centers).all()),
-        f"the centers of {n_parcels} parcels must be as many points",
+        f"the centers must be {n_parcels} finite points, one per parcel",
     )
     _check(
         mapping.ndim == 1 and _in_range(mapping, -1, n_parcels),
@@ -173,7 +173,7 @@ def _make_parcels(header, arrays):
 
 
 def _in_range(array, start, stop):
-    """Whether these are integers from start to stop - 1."""
+    """Return whether all are integers from start to stop - 1."""
     return array.dtype.kind == "i" and bool(np.all((array >= start) & (array < stop)))
 
 
@@ -222,7 +222,7 @@ def _read_fingerprint(header, arrays, n_parcels):
 
 
 def _make_network(architecture, parcels, n_times, header, arrays):
-    """Build the network once its sizes are known to be those of the arrays."""
+    """Build the network after comparing its sizes with those of the arrays."""
     arrays = {
         name.removeprefix("network."): _check_weights(name, array)
         for name, array in arrays.items()
@@ -234,7 +234,7 @@ def _make_network(architecture, parcels, n_times, header, arrays):
         _validate_type(size, (int, float, str, None), name)
         _check(
             not isinstance(size, int | float) or 0 <= size <= largest,
-            f"{name}={size!r}, where no weight is larger than {largest}",
+            f"{name}={size!r}, but no weight is larger than {largest}",
         )
     settings = architecture, n_features, parcels.n_parcels, n_times
     with torch.device("meta"):  # no memory yet
@@ -243,7 +243,7 @@ def _make_network(architecture, parcels, n_times, header, arrays):
         shapes = [tuple(x[name].shape) for x in (expected, arrays) if name in x]
         _check(
             len(shapes) == 2 and shapes[0] == shapes[1],
-            f"weight {name!r} is missing, not known or of another size",
+            f"weight {name!r} is missing, unknown or of another size",
         )
     network = make_network(*settings, **sizes)
     network.load_state_dict({k: torch.as_tensor(v) for k, v in arrays.items()})
@@ -261,7 +261,7 @@ def _check_weights(name, array):
 
 
 def _check_runs(model, n_features):
-    """Estimate something once: what is read works."""
+    """Estimate something once, to make sure that the model works."""
     n_parcels = model.parcels.n_parcels
     n_channels = n_features if model.encoder == "sensors" else min(4, n_parcels)
     rng = np.random.default_rng(0)
@@ -276,7 +276,7 @@ def _check_runs(model, n_features):
 
 
 def write_model(model, fname, params, *, overwrite=False, dtype=np.float32):
-    """Write a model; the file appears whole or not at all.
+    """Write a model; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def write_model(model, fname, params, *, overwrite=False, dtype=np.float32):
     fname : path-like
         The file.
     params : dict
-        Parameters of the estimator that it belongs to, as JSON takes them.
+        Parameters of the model's estimator, as JSON-serialisable values.
     overwrite : bool
         Replace an existing file.
     dtype : dtype
@@ -363,7 +363,7 @@ def _collect_header(model, params):
 
 
 def _to_json(value):
-    """Turn NumPy's numbers and arrays into Python's; no generator is kept."""
+    """Turn NumPy numbers and arrays into Python's; drop random generators."""
     if isinstance(value, np.random.RandomState | np.random.Generator):
         return None
     return value.tolist()

@@ -21,17 +21,17 @@ _BATCH = 64  # windows that go through the network at once
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network, and all that is needed to use it on arrays.
+    """A trained network, and all that you need to use it on arrays.
 
-    :meth:`DeepSIFEstimator.fit` makes one, files and names of weights stand for one,
-    and all front doors take one as ``estimator``.
+    :meth:`DeepSIFEstimator.fit` makes one. Files and names of weights stand for one.
+    The apply functions take one as ``estimator``.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network, on the CPU. It maps ``(n_batch, n_times, n_features)`` to
-        ``(n_batch, n_times, n_parcels)`` and, for ``"backprojection"``, has its number
-        of principal components in the dict ``sizes``, as ``"n_components"``.
+        ``(n_batch, n_times, n_parcels)``. For ``"backprojection"``, its dict ``sizes``
+        gives the number of principal components as ``"n_components"``.
     encoder : "backprojection" | "sensors"
         What the network reads, see :class:`DeepSIFEstimator`.
     parcels : Parcels
@@ -43,15 +43,15 @@ class Model:
     architecture : "compact" | "published"
         Name of the network's architecture.
     ch_names : list of str | None
-        Channels of ``encoder="sensors"``, in order; None for the other encoder.
+        Channels that ``encoder="sensors"`` reads, in order; None for the other encoder.
     recipe : dict
-        How the weights came about.
+        How the weights were made.
     history : list of tuple
-        Updates done and validation loss.
+        Number of updates and validation loss, for each validation.
     metrics : dict | None
         How good the weights are.
     fingerprint : dict | None
-        Where cortex and sensors of the training were.
+        Positions of cortex and sensors in the training.
     device : str
         Torch device for estimates; ``"auto"`` takes a GPU where there is one.
     """
@@ -70,7 +70,7 @@ class Model:
     device: str = "auto"
 
     def __repr__(self):
-        """Say what it is for."""
+        """Describe the model in one line."""
         return (
             f"<Model | {self.encoder}, {self.architecture}, "
             f"{self.parcels.n_parcels} parcels, windows of "
@@ -88,7 +88,7 @@ class Model:
         Returns
         -------
         model : Model
-            The model, itself if nothing changes.
+            The model. It is the same object if the device is the same.
         """
         return self if device == self.device else replace(self, device=device)
 
@@ -98,12 +98,13 @@ class Model:
         Parameters
         ----------
         gain : array of shape (n_channels, n_parcels)
-            Leadfield: whitened (``encoder="backprojection"``), or of the channels.
+            Leadfield: whitened for ``encoder="backprojection"``, in channels for
+            ``encoder="sensors"``.
 
         Returns
         -------
         prepared : PreparedModel
-            What estimates sources from data of these channels.
+            Estimates sources from data of these channels.
         """
         return PreparedModel(self, gain)
 
@@ -113,31 +114,31 @@ class Model:
         Parameters
         ----------
         data : array of shape (n_channels, n_times) or (n_samples, n_channels, n_times)
-            Whitened data (``encoder="backprojection"``) or the channels, of one or
-            more recordings (epochs) of equal length.
+            Whitened data (``encoder="backprojection"``) or channels
+            (``encoder="sensors"``) of one or more epochs of equal length.
         gain : array of shape (n_channels, n_parcels)
             Leadfield in the same units.
         sfreq : float
             Sampling rate of the data (Hz).
         mixing : array of shape (n_rows, n_parcels) | None
-            Return ``mixing @ sources`` instead, which is less work for few rows.
+            Return ``mixing @ sources`` instead. This is less work for few rows.
 
         Returns
         -------
         sources : array of shape (..., n_parcels or n_rows, n_times)
-            Activity that explains the data best, in the unit of data over gain; one
-            scale per window.
+            Activity in the unit of data over gain. The scale of each window is the one
+            that explains the data best.
         """
         return self.prepare(gain).estimate(data, sfreq, mixing=mixing)
 
     def __getstate__(self):
-        """Leave out what can be made again."""
+        """Leave out what can be computed again."""
         made_again = ("_device_network", "_correlation")
         return {k: v for k, v in self.__dict__.items() if k not in made_again}
 
     @cached_property
     def _device_network(self):
-        """The network where it computes; off the CPU a copy, since others use it."""
+        """The network on its device; a copy if that is not the CPU, as it is shared."""
         device = resolve_device(self.device)
         if device == "cpu":
             return self.network
@@ -151,7 +152,7 @@ class Model:
 
 
 class PreparedModel:
-    """A model and a leadfield: made once, it serves any number of data.
+    """A model and a leadfield, prepared once for any number of recordings.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ class PreparedModel:
         return sources[..., first : first + n_times]
 
     def estimate_windows(self, windows, *, mixing=None):
-        """Estimate the activity of the parcels in windows of the network's own.
+        """Estimate the activity of the parcels in windows of the network's length.
 
         Parameters
         ----------
@@ -246,5 +247,5 @@ def _least_squares_scale(data, estimate, gain):
     predicted = gain @ estimate
     power = predicted.square().sum((1, 2), keepdim=True)
     product = (data * predicted).sum((1, 2), keepdim=True)
-    # a fit with the wrong sign explains nothing: the sign is the network's to say
+    # the network decides on the sign: a fit with the wrong sign explains nothing
     return (product / power.clamp_min(1e-30)).clamp_min(0.0)

@@ -1,4 +1,4 @@
-"""What is prepared once for many data: leadfield and model."""
+"""The operator: leadfield and model, prepared once for many recordings."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -34,7 +34,7 @@ class DeepSIFOperator:
     model : Model
         The fitted model.
     estimator : str | path-like | DeepSIFEstimator | Model
-        What ``model`` was given as.
+        The argument from which ``model`` was made.
     """
 
     info: mne.Info
@@ -43,7 +43,7 @@ class DeepSIFOperator:
     estimator: object
 
     def __repr__(self):
-        """Say what it is for."""
+        """Describe the operator in one line."""
         n_channels, n_parcels = self.leadfield.gain.shape
         subject = self.leadfield.subject
         return (
@@ -60,7 +60,7 @@ class DeepSIFOperator:
 
     @cached_property
     def _prepared(self):
-        """The model with the leadfield, in the units that its encoder reads."""
+        """The model, prepared for the leadfield in the units that its encoder reads."""
         reads_channels = self.model.encoder == "sensors"
         gain = self.leadfield.gain if reads_channels else self.leadfield.gain_white
         return self.model.prepare(gain)
@@ -77,11 +77,12 @@ def make_deepsif_operator(
     subjects_dir=None,
     verbose=None,
 ):
-    """Prepare forward, noise covariance and estimator for many data.
+    """Prepare forward solution, noise covariance and estimator for repeated use.
 
-    ``apply_deepsif(evoked, operator)`` is ``apply_deepsif(evoked, fwd, noise_cov)``
-    without the time that the leadfield takes; so are the functions for epochs and
-    raw. Compare :func:`mne.minimum_norm.make_inverse_operator`.
+    ``apply_deepsif(evoked, operator)`` returns the same as
+    ``apply_deepsif(evoked, fwd, noise_cov)`` but saves the time that the leadfield
+    takes. So do the functions for epochs and raw. Compare
+    :func:`mne.minimum_norm.make_inverse_operator`.
 
     Parameters
     ----------
@@ -102,18 +103,18 @@ def make_deepsif_operator(
     Returns
     -------
     operator : DeepSIFOperator
-        What the ``apply_deepsif`` functions take in place of ``fwd``.
+        Pass it to the ``apply_deepsif`` functions in place of ``fwd``.
 
     Notes
     -----
-    It is for data with the same channels, bads, projectors, compensation and sensor
-    positions; others are an error (or, for positions, a warning). Sampling rate,
-    length and number of averages may differ.
+    Use it for data with the same channels, bad channels, projectors, compensation and
+    sensor positions. Other data raise an error; other positions, a warning. Sampling
+    rate, length and number of averages may differ.
     """
     _validate_type(info, mne.Info, "info")
     model = resolve_model(estimator)
     if model.encoder == "sensors" and noise_cov is None:
-        noise_cov = mne.make_ad_hoc_cov(info)  # its data are not whitened: no warning
+        noise_cov = mne.make_ad_hoc_cov(info)  # data are not whitened: no warning
     leadfield = make_leadfield(
         info,
         fwd,
@@ -128,7 +129,7 @@ def make_deepsif_operator(
 
 
 def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):
-    """Make an operator, or check that the given one suits the data."""
+    """Make an operator, or check that the given one fits the data."""
     if not isinstance(fwd, DeepSIFOperator):
         return make_deepsif_operator(
             info,
@@ -143,7 +144,7 @@ def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):
     for name, value in given.items():
         if value is not None:
             raise ValueError(
-                f"{name} is part of the operator that was given as fwd: give it to "
+                f"{name} is part of the operator that was given as fwd. Pass it to "
                 "make_deepsif_operator instead."
             )
     check_same_sensors(info, fwd.info, fwd.leadfield)
@@ -151,12 +152,12 @@ def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):
 
 
 def resolve_model(estimator):
-    """Return the fitted model that a name, a file, an estimator or a model stands for.
+    """Return the fitted model of a name, a file, an estimator or a model.
 
     Parameters
     ----------
     estimator : str | path-like | DeepSIFEstimator | Model
-        What users give.
+        The argument of the public functions.
 
     Returns
     -------

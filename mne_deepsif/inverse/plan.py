@@ -1,4 +1,4 @@
-"""The path of all front doors: a plan, checks, the estimate, vertices."""
+"""The steps that all apply functions share: plan, checks, estimate, vertices."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -19,13 +19,13 @@ from ..head.leadfield import check_nave
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power, window_length
 
-_INFINITE = 1e30  # in V or T; the square of more may overflow when whitened
+_INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that does not depend on the data's values."""
+    """Everything that does not depend on the values of the data."""
 
     info: mne.Info  # of the data
     operator: DeepSIFOperator
@@ -60,7 +60,7 @@ class Power:
     """Power of whitened data, summed over channels and samples."""
 
     data: float = 0.0
-    rest: float = 0.0  # of what the estimate leaves
+    rest: float = 0.0  # of what the estimate does not explain
     windows: float = 0.0  # of the windows, for a network that reads channels
     means: float = 0.0  # of the windows' means, which such a network does not see
 
@@ -72,7 +72,7 @@ class Power:
 
 @dataclass(frozen=True)
 class ParcelEstimate:
-    """An estimate in parcels, and the data that it is of."""
+    """An estimate in parcels, and the data that it was made from."""
 
     data: np.ndarray  # (..., n_channels, n_times): the channels used, as given
     data_white: np.ndarray  # (..., rank, n_times)
@@ -84,10 +84,10 @@ class ParcelEstimate:
 def make_plan(
     info, fwd, noise_cov, estimator, *, label, pick_ori, rank, subjects_dir, nave=1
 ):
-    """Check the arguments of a front door and bring together what it needs.
+    """Check the arguments of an apply function and collect what it needs.
 
-    The number of averages is checked only. It scales data, leadfield and noise alike,
-    so that neither the estimate nor what is said of it depends on it.
+    The number of averages is only checked. It would scale data and leadfield alike, so
+    neither the estimate nor the report about it depends on it.
     """
     _check_option("pick_ori", pick_ori, [None, "normal", "vector"])
     _validate_type(label, (mne.Label, mne.BiHemiLabel, None), "label")
@@ -124,12 +124,12 @@ def _restrict_to_label(plan, label):
 
 @contextmanager
 def one_blas_thread():
-    """Hold NumPy's matrix products to one thread.
+    """Limit NumPy's matrix products to one thread.
 
-    The threads of OpenBLAS wait busily after each product, on the cores that torch's
-    threads need: with both, an estimate takes more than twice as long as with either.
-    The limit holds for the whole process, so that only the main thread sets it: of
-    several that come and go, one would restore what is another's.
+    After each product, the threads of OpenBLAS wait busily on the cores that torch's
+    threads need. With both, an estimate takes more than twice as long as with either.
+    The limit applies to the whole process, so only the main thread sets it. If several
+    threads did, one could restore the limit of another.
     """
     limits = nullcontext()
     if threading.current_thread() is threading.main_thread():
@@ -154,12 +154,12 @@ def estimate_parcels(data, plan, parcels=None):
     plan : Plan
         Leadfield and model.
     parcels : array of int | None
-        The parcels to return, None is all of them.
+        The parcels to return. None returns all.
 
     Returns
     -------
     estimate : ParcelEstimate
-        The activity, and all that was computed on the way.
+        The activity and all intermediate results.
     """
     leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
     data = _check_data(data, plan)
@@ -192,8 +192,8 @@ def _check_data(data, plan):
         raise ValueError("The data have no samples. Use a longer time range.")
     if np.iscomplexobj(data):
         raise ValueError(
-            "The data are complex, the estimate is of real signals: give the real and "
-            "the imaginary part, one after the other."
+            "The data are complex, but sources can only be estimated from real "
+            "signals. Estimate the real and the imaginary part separately."
         )
     for epoch in data.reshape(-1, *data.shape[-2:]):
         check_average_reference(plan.info, epoch, ch_names)
@@ -203,8 +203,8 @@ def _check_data(data, plan):
         wrong = [name for name, good in zip(ch_names, finite) if not good]
         raise ValueError(
             f"The data have NaN or infinite values in {len(wrong)} channel(s): "
-            f"{wrong[:10]} ({_INFINITE:g} counts as infinite). Mark them in "
-            "info['bads'], or crop the data."
+            f"{wrong[:10]} ({_INFINITE:g} or more counts as infinite). Mark these "
+            "channels in info['bads'], or crop the data."
         )
     return data
 
@@ -219,15 +219,16 @@ def log_explained(power):
 
 
 def warn_constant(power, plan):
-    """Warn if most of the data is what a network that reads channels cannot see."""
+    """Warn if a network that reads channels cannot see most of the data."""
     if power.means > _MAX_CONSTANT * power.windows:
         seconds = plan.window / plan.info["sfreq"]
         warn(
             f"{100 * power.means / power.windows:.0f} % of the whitened data's power "
-            f"does not change within the network's window of {seconds:.2g} s, and the "
-            "estimate leaves it out. If it is an offset or a drift, use a high-pass "
-            "filter or a baseline; if it is slow activity of interest (below 1 Hz) or "
-            "few samples, use estimator='generic', which explains it."
+            f"does not change within the network's window of {seconds:.2g} s. The "
+            "estimate leaves this part out. If it is an offset or a drift, use a "
+            "high-pass filter or a baseline. If it is slow activity of interest (below "
+            "1 Hz), or if there are few samples, use estimator='generic', which "
+            "explains it."
         )
 
 

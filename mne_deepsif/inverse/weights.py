@@ -24,25 +24,25 @@ def _registry():
 
 
 def fetch_weights(name="generic"):
-    """Return the file of pretrained weights, downloading it where it is not at hand.
+    """Return the file of pretrained weights, downloading it if needed.
 
     Parameters
     ----------
     name : str
-        Name of the weights. ``"generic"`` is part of the package. Others come from the
-        address in the MNE config or environment variable ``MNE_DEEPSIF_URL`` and are
-        kept in MNE's data folder.
+        Name of the weights. ``"generic"`` is part of the package. Others are downloaded
+        from the address in ``MNE_DEEPSIF_URL`` (environment or MNE config) and kept in
+        ``weights`` of :func:`data_path`.
 
     Returns
     -------
     fname : pathlib.Path
-        The file, its SHA-256 checked.
+        The file, with its SHA-256 checked.
 
     Notes
     -----
-    A download appears under its name only when it is whole and its SHA-256 is right;
-    several processes may ask for it at once. One that fails, or a server that is silent
-    for 30 s, raises a RuntimeError that says what to do.
+    A download gets its name only once it is complete and its SHA-256 is right. Several
+    processes may ask for it at once. If the download fails, or the server is silent for
+    30 s, you get a RuntimeError that says what to do.
     """
     _validate_type(name, str, "name")
     registry = _registry()
@@ -68,11 +68,11 @@ def _download(name, entry):
         raise RuntimeError(
             f"The weights {name!r} have to be downloaded: set MNE_DEEPSIF_URL (in the "
             "environment or with mne.set_config) to the address of the folder that "
-            f"holds {entry['file']!r}, or use estimator='generic', which needs none."
+            f"holds {entry['file']!r}, or use estimator='generic', which is built in."
         )
     url = f"{base.rstrip('/')}/{entry['file']}"
     try:
-        fname.parent.mkdir(parents=True, exist_ok=True)  # pooch's own may race
+        fname.parent.mkdir(parents=True, exist_ok=True)  # pooch's own mkdir may race
         pooch.retrieve(
             url,
             f"sha256:{entry['sha256']}",

@@ -1,8 +1,8 @@
 """Sampling rates and windows: cutting, resampling, overlap-add (NumPy only).
 
-Windows live at the sampling rate of the data. Each is resampled to the network's rate
-and back on its own, so that what lies further away does not matter and a recording
-can be cut into chunks without seams.
+Windows have the sampling rate of the data. Each is resampled to the network's rate and
+back on its own. So data outside a window do not matter to it, and a recording can be
+cut into chunks without seams.
 """
 
 from functools import lru_cache
@@ -20,9 +20,9 @@ def window_length(n_times, sfreq_network, sfreq):
 def resample(data, n_times):
     """Resample (..., n) to (..., n_times); the first samples coincide.
 
-    The data and their mirror image are one period, of a whole number of samples at both
-    rates. The padding of :func:`mne.filter.resample` is not: it shifts its output by up
-    to half a sample.
+    The data and their mirror image form one period, with a whole number of samples at
+    both rates. The padding of :func:`mne.filter.resample` does not ensure this: it
+    shifts the output by up to half a sample.
     """
     n_given = data.shape[-1]
     if n_given == n_times:
@@ -32,7 +32,7 @@ def resample(data, n_times):
     return data @ _resampler(n_given, n_times)
 
 
-_LONGEST = 2048  # samples for which a matrix is made: 64 MB and more in the making
+_LONGEST = 2048  # samples; making the matrix for so many takes 64 MB or more
 
 
 @lru_cache(maxsize=8)
@@ -106,14 +106,14 @@ def chunks(n_total, n_times, n_windows=32):
     n_times : int
         Length of a window.
     n_windows : int
-        Windows per chunk, apart from those that reach into the next.
+        Windows per chunk, not counting those that reach into the next.
 
     Yields
     ------
     first, last : int
-        The samples to estimate together, as of a slice.
+        The samples to estimate together, as in a slice.
     start, stop : int
-        The samples within them to keep: their windows are those of the whole recording.
+        The samples of these to keep. Their windows are those of the whole recording.
     """
     hop = max(1, n_times // 2)
     overlap = n_times - hop
@@ -125,7 +125,7 @@ def chunks(n_total, n_times, n_windows=32):
 
 
 def constant_power(data, n_times):
-    """Compute the power that the means of windows hold.
+    """Compute the power of windows and of their means.
 
     Parameters
     ----------

@@ -10,12 +10,12 @@ from torch import nn
 class CompactNetwork(nn.Module):
     """The default: linear filters whose gates open where the window has power.
 
-    The data of a window pass through linear layers only, time by time; between them
-    each feature is multiplied by a gate. The gates are the same for all times: they are
-    computed, by the deeper part of the network, from the power of the features over the
-    window. So the estimate is linear in time, like that of an adaptive spatial filter;
-    it changes sign with the data, and does not depend on how many times (or principal
-    components) stand for the window.
+    The data of a window pass through linear layers only, time by time. Between layers,
+    each feature is multiplied by a gate. The gates are the same for all times: the
+    deeper part of the network computes them from the power of the features over the
+    window. So the estimate is linear in time, like that of an adaptive spatial filter.
+    It changes sign with the data, and does not depend on how many times (or principal
+    components) represent the window.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ class _PublishedTemporal(nn.Module):
 class PublishedNetwork(nn.Module):
     """The network of Sun et al. (2022), parameter for parameter.
 
-    Parameter names are those of the authors' checkpoints, so their state
-    dictionaries load as they are.
+    Parameter names are those of the authors' checkpoints, so their state dictionaries
+    load unchanged.
 
     Parameters
     ----------

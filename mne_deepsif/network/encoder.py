@@ -1,6 +1,6 @@
-"""From sensor data to what a network reads (torch only).
+"""Turn sensor data into the input of a network (torch only).
 
-Training and use both come through :func:`encode_windows`.
+Training and estimation both use :func:`encode_windows`.
 """
 
 # Authors: the mne_deepsif developers
@@ -46,24 +46,24 @@ def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
 
 
 def principal_components(data, n_components, exact=True):
-    """Cut windows into their strongest spatial patterns and their time courses.
+    """Split windows into their strongest spatial patterns and their time courses.
 
     Parameters
     ----------
     data : tensor of shape (n_batch, n_channels, n_times)
         Whitened data.
     n_components : int
-        How many to keep.
+        Number of components to keep.
     exact : bool
-        If False, two steps of subspace iteration take the place of the eigenvectors:
-        several times faster, within 0.1 % of the power that the best ones hold.
+        If False, two steps of subspace iteration replace the eigenvectors. This is
+        several times faster, and within 0.1 % of the power that the best ones hold.
 
     Returns
     -------
     patterns : tensor of shape (n_batch, n_channels, n_components)
         Patterns scaled by their singular values, strongest first; zero beyond the rank.
     courses : tensor of shape (n_batch, n_components, n_times)
-        Orthonormal time courses: ``patterns @ courses`` is the best approximation of
+        Orthonormal time courses. ``patterns @ courses`` is the best approximation of
         ``data`` of that rank.
     """
     n_channels, n_times = data.shape[1:]
@@ -106,16 +106,16 @@ def _leading(square, n_vectors, n_iterations=2):
 def encode(data, kernels=None, n_kernels=N_KERNELS):
     """Turn sensor data into the input of a network.
 
-    Without kernels
-    (``encoder="sensors"``) the time mean of each channel is removed and all channels
-    are divided by their largest absolute value, as published. With kernels
-    (``encoder="backprojection"``) the back-projection through each of them is divided
-    by its size: the root of its power, summed over times and averaged over parcels.
+    Without kernels (``encoder="sensors"``), the time mean of each channel is removed.
+    Then all channels are divided by their largest absolute value, as published. With
+    kernels (``encoder="backprojection"``), the back-projection through each kernel is
+    divided by its size: the root of its power, summed over times and averaged over
+    parcels.
 
     Parameters
     ----------
     data : tensor of shape (n_batch, n_channels, n_times)
-        Sensor data in SI units or, if kernels are given, whitened data or their
+        Without kernels: sensor data in SI units. With kernels: whitened data or their
         patterns (:func:`principal_components`), which have the same size.
     kernels : tensor of shape (n_kernels * n_parcels, n_channels) | None
         See :func:`backprojection_kernels`.
@@ -125,7 +125,7 @@ def encode(data, kernels=None, n_kernels=N_KERNELS):
     Returns
     -------
     X : tensor of shape (n_batch, n_times, n_features)
-        Network input, free of any unit.
+        Network input, without any unit.
     """
     X = data.mT
     if kernels is None:
@@ -162,19 +162,19 @@ class Encoded(NamedTuple):
 def encode_windows(data, kernels=None, n_components=None, *, whitener=None, exact=True):
     """Turn windows of sensor data into the input of a network.
 
-    This is the only way into a network, in training and in use.
+    Training and estimation both use this function, and no other.
 
     Parameters
     ----------
     data : tensor of shape (n_batch, n_channels, n_times)
-        The windows: whitened, or to be whitened, if kernels are given; else the
-        channels in any unit.
+        The windows. With kernels: whitened data, or data that ``whitener`` whitens.
+        Without kernels: the channels in any unit.
     kernels : tensor of shape (n_kernels * n_parcels, rank) | None
-        See :func:`backprojection_kernels`. None: the network reads channels.
+        See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
-        Number of principal components that stand for the times, with kernels.
+        Number of principal components that represent the times. Only with kernels.
     whitener : tensor of shape (rank, n_channels) | None
-        Whitens the data. None: they are white.
+        Whitens the data. None if they are white already.
     exact : bool
         See :func:`principal_components`.
 

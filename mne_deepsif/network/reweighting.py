@@ -1,4 +1,4 @@
-"""From the network's answer to an estimate that agrees with leadfield and data."""
+"""Turn the network's answer into an estimate that agrees with leadfield and data."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -15,7 +15,7 @@ _NEIGHBOUR, _N_STEPS = 0.3, 3  # how far neighbouring parcels act together
 
 
 def neighbour_correlation(adjacency):
-    """Compute the prior correlation of parcels, from who borders on whom.
+    """Compute the prior correlation of parcels from their common borders.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def neighbour_correlation(adjacency):
     Returns
     -------
     correlation : list of tensor of shape (n_block, n_block)
-        1 on the diagonal; about .8, .4 and .15 for parcels that are 1, 2 and 3 borders
-        apart, 0 from 7 on. Blocks along the diagonal, cut where no border is: the
-        hemispheres.
+        Blocks along the diagonal, split where no border crosses: the hemispheres.
+        Entries are 1 on the diagonal, about .8, .4 and .15 for parcels that are 1, 2
+        and 3 borders apart, and 0 from 7 borders on.
     """
     borders = adjacency.toarray() > 0
     n_parcels = len(borders)
@@ -46,12 +46,12 @@ def _correlation(borders):
 
 
 def reweight(answer, data, gain, correlation):
-    """Compute the minimum norm whose prior covariance is the network's answer.
+    """Compute the minimum-norm estimate with the network's answer as its prior.
 
-    The answer says where activity is likely; the leadfield, whose orientations are
-    those of the head at hand, then says which activity there explains the data. Noise
-    over signal is, for each window, the most likely one of a few. The estimate is
-    linear in the data apart from these weights, so that it keeps the sign.
+    The answer says where activity is likely. The leadfield, with the orientations of
+    this head, then says which activity there explains the data. For each window, the
+    most likely of a few noise-to-signal ratios is used. Apart from these weights, the
+    estimate is linear in the data, so it keeps the sign.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def reweight(answer, data, gain, correlation):
 
 
 def _most_likely_weights(covariance, data):
-    """Solve (covariance + noise) x = data, with the noise that makes data likely."""
+    """Solve (covariance + noise) x = data with the most likely noise level."""
     n_channels, n_times = data.shape[1:]
     noise = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     noise = noise * torch.eye(n_channels, device=data.device)
@@ -95,7 +95,7 @@ def _most_likely_weights(covariance, data):
     for ratio in _LAMBDAS:
         factor = torch.linalg.cholesky(covariance + ratio * noise)
         found = torch.cholesky_solve(data, factor)
-        # minus the log likelihood, of the best scale of both; in units of n_times / 2
+        # minus the log likelihood at the best common scale, in units of n_times / 2
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)[:, None, None]
         cost = log_det + n_channels * (data * found).sum((1, 2), keepdim=True).log()
         better = cost < lowest

@@ -4,11 +4,14 @@
 # License: BSD-3-Clause
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from scipy import sparse
 
+from . import _lanes
 from ._lanes import N_LANES, draw_normals, load, logistic2, normal_pair, splat, store
 
 STANDARD_GAIN = 3.25  # mV: A of a parcel that emits no spikes
@@ -40,80 +43,128 @@ class Tracts:
         return sparse.csr_array(entries, (n_parcels, n_tracts))
 
 
-@njit(nogil=True, cache=True)
-def _integrate(
-    x,
-    history,
-    state,
-    indptr,
-    offsets,
-    weights,
-    stimulus,
-    gates,
-    c,
-    start,
-    n_steps,
-    decim,
-    picks,
-    out,
-):
-    """Advance 16 networks by ``n_steps``; all arrays are flat, lanes innermost."""
-    n_parcels = indptr.size - 1
-    n_rows = history.size // N_LANES
-    n_slots = n_rows // n_parcels
-    dt, half = c[0], c[1]
-    a2, aa, b2, bb = c[2], c[3], c[4], c[5]
-    k0, kv, k1, k3 = c[6], c[7], c[8], c[9]
-    gs, ge, gi = c[10], c[11], c[12]
-    with_stimulus = gates.size > 0
-    z0 = splat(dt)
-    z1 = z0
-    for step in range(n_steps):
-        if decim > 0 and step % decim == 0:
-            sample = (step // decim) * picks.size
-            for i in range(picks.size):
-                at = picks[i] * _N_ROWS * N_LANES + i % N_LANES
-                out[sample + i] = x[at + N_LANES] - x[at + 2 * N_LANES]
-        now = ((start + step) % n_slots) * n_parcels
-        then = ((start + step + 1) % n_slots) * n_parcels
-        for parcel in range(n_parcels):
-            if parcel % 2 == 0:
-                z0, z1 = normal_pair(state)
-            z = z0 if parcel % 2 == 0 else z1
-            at = parcel * _N_ROWS * N_LANES
-            y0, y1, y2 = load(x, at), load(x, at + 16), load(x, at + 32)
-            y3, y4, y5 = load(x, at + 48), load(x, at + 64), load(x, at + 80)
-            gain, drive = load(x, at + 96), load(x, at + 112)
-            noise = load(x, at + 128) * z
-            for j in range(indptr[parcel], indptr[parcel + 1]):
-                row = now - offsets[j]
-                if row < 0:
-                    row += n_rows
-                drive = drive + weights[j] * load(history, row * N_LANES)
-            if with_stimulus:
-                pulse = load(stimulus, step * N_LANES)
-                drive = drive + pulse * load(gates, parcel * N_LANES)
-            firing = load(history, (now + parcel) * N_LANES)
-            # predictor
-            d3 = gain * (gs * firing) - a2 * y3 - aa * y0
-            d4 = gain * (drive + ge * logistic2(k0 + k1 * y0)) - a2 * y4 - aa * y1
-            d5 = gi * logistic2(k0 + k3 * y0) - b2 * y5 - bb * y2
-            p0, p1, p2 = y0 + dt * y3, y1 + dt * y4, y2 + dt * y5
-            p3, p4, p5 = y3 + dt * d3, y4 + dt * d4 + noise, y5 + dt * d5
-            # corrector: mean of both slopes, the same coupling and noise
-            firing = logistic2(k0 + kv * (p1 - p2))
-            e3 = gain * (gs * firing) - a2 * p3 - aa * p0
-            e4 = gain * (drive + ge * logistic2(k0 + k1 * p0)) - a2 * p4 - aa * p1
-            e5 = gi * logistic2(k0 + k3 * p0) - b2 * p5 - bb * p2
-            y1 = y1 + half * (y4 + p4)
-            y2 = y2 + half * (y5 + p5)
-            store(x, at, y0 + half * (y3 + p3))
-            store(x, at + 16, y1)
-            store(x, at + 32, y2)
-            store(x, at + 48, y3 + half * (d3 + e3))
-            store(x, at + 64, y4 + half * (d4 + e4) + noise)
-            store(x, at + 80, y5 + half * (d5 + e5))
-            store(history, (then + parcel) * N_LANES, logistic2(k0 + kv * (y1 - y2)))
+# What the compiled integrator reads. Its arrays are flat, lanes innermost.
+
+
+class _Memory(NamedTuple):
+    x: np.ndarray  # records of the parcels
+    history: np.ndarray  # firing rates over the top rate, a ring of slots
+    state: np.ndarray  # of the random generators
+
+
+class _Coupling(NamedTuple):
+    indptr: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray
+
+
+class _Constants(NamedTuple):
+    dt: np.float32
+    half: np.float32  # of dt
+    a2: np.float32  # 2 a
+    aa: np.float32  # a²
+    b2: np.float32  # 2 b
+    bb: np.float32  # b²
+    k0: np.float32  # exponents of the sigmoids, for powers of two: the constant,
+    kv: np.float32  # times the potential,
+    k1: np.float32  # times the first state, of excitation,
+    k3: np.float32  # and of inhibition
+    gs: np.float32  # top rates: of the pyramidal cells,
+    ge: np.float32  # of excitation,
+    gi: np.float32  # of inhibition
+
+
+class _Pulses(NamedTuple):
+    stimulus: np.ndarray  # a value for each step; empty without stimulus
+    gates: np.ndarray  # a value for each parcel
+
+
+class _Steps(NamedTuple):
+    start: int  # steps done before
+    n_steps: int
+    decim: int  # steps per sample stored, 0 to store none
+
+
+class _Samples(NamedTuple):
+    picks: np.ndarray  # parcels to store
+    out: np.ndarray
+
+
+def _compile_integrator(lanes_source):
+    """Compile the integrator.
+
+    Numba keeps what it compiled on disk, and looks at this file and at the values that
+    the function closes over to see whether it is still valid. So the function closes
+    over the source of ``_lanes``: what is changed there is compiled anew as well.
+    """
+
+    @njit(nogil=True, cache=True)
+    def integrate(memory, coupling, c, pulses, steps, samples):
+        """Advance 16 networks by ``steps.n_steps``."""
+        lanes_source  # noqa: B018  closed over, see above
+        x, history = memory.x, memory.history
+        indptr, offsets, weights = coupling.indptr, coupling.offsets, coupling.weights
+        n_parcels = indptr.size - 1
+        n_rows = history.size // N_LANES
+        n_slots = n_rows // n_parcels
+        with_stimulus = pulses.stimulus.size > 0
+        z0 = splat(c.dt)
+        z1 = z0
+        for step in range(steps.n_steps):
+            if steps.decim > 0 and step % steps.decim == 0:
+                sample = (step // steps.decim) * samples.picks.size
+                for i in range(samples.picks.size):
+                    at = samples.picks[i] * _N_ROWS * N_LANES + i % N_LANES
+                    psp = x[at + N_LANES] - x[at + 2 * N_LANES]
+                    samples.out[sample + i] = psp
+            now = ((steps.start + step) % n_slots) * n_parcels
+            then = ((steps.start + step + 1) % n_slots) * n_parcels
+            for parcel in range(n_parcels):
+                if parcel % 2 == 0:
+                    z0, z1 = normal_pair(memory.state)
+                z = z0 if parcel % 2 == 0 else z1
+                at = parcel * _N_ROWS * N_LANES
+                y0, y1, y2 = load(x, at), load(x, at + 16), load(x, at + 32)
+                y3, y4, y5 = load(x, at + 48), load(x, at + 64), load(x, at + 80)
+                gain, drive = load(x, at + 96), load(x, at + 112)
+                noise = load(x, at + 128) * z
+                for j in range(indptr[parcel], indptr[parcel + 1]):
+                    row = now - offsets[j]
+                    if row < 0:
+                        row += n_rows
+                    drive = drive + weights[j] * load(history, row * N_LANES)
+                if with_stimulus:
+                    pulse = load(pulses.stimulus, step * N_LANES)
+                    drive = drive + pulse * load(pulses.gates, parcel * N_LANES)
+                firing = load(history, (now + parcel) * N_LANES)
+                # predictor
+                excited = c.ge * logistic2(c.k0 + c.k1 * y0)
+                d3 = gain * (c.gs * firing) - c.a2 * y3 - c.aa * y0
+                d4 = gain * (drive + excited) - c.a2 * y4 - c.aa * y1
+                d5 = c.gi * logistic2(c.k0 + c.k3 * y0) - c.b2 * y5 - c.bb * y2
+                p0, p1, p2 = y0 + c.dt * y3, y1 + c.dt * y4, y2 + c.dt * y5
+                p3, p4, p5 = y3 + c.dt * d3, y4 + c.dt * d4 + noise, y5 + c.dt * d5
+                # corrector: mean of both slopes, the same coupling and noise
+                firing = logistic2(c.k0 + c.kv * (p1 - p2))
+                excited = c.ge * logistic2(c.k0 + c.k1 * p0)
+                e3 = gain * (c.gs * firing) - c.a2 * p3 - c.aa * p0
+                e4 = gain * (drive + excited) - c.a2 * p4 - c.aa * p1
+                e5 = c.gi * logistic2(c.k0 + c.k3 * p0) - c.b2 * p5 - c.bb * p2
+                y1 = y1 + c.half * (y4 + p4)
+                y2 = y2 + c.half * (y5 + p5)
+                store(x, at, y0 + c.half * (y3 + p3))
+                store(x, at + 16, y1)
+                store(x, at + 32, y2)
+                store(x, at + 48, y3 + c.half * (d3 + e3))
+                store(x, at + 64, y4 + c.half * (d4 + e4) + noise)
+                store(x, at + 80, y5 + c.half * (d5 + e5))
+                firing = logistic2(c.k0 + c.kv * (y1 - y2))
+                store(history, (then + parcel) * N_LANES, firing)
+
+    return integrate
+
+
+_integrate = _compile_integrator(Path(_lanes.__file__).read_text(encoding="utf-8"))
 
 
 def _aligned(shape, dtype=np.float32):
@@ -124,16 +175,26 @@ def _aligned(shape, dtype=np.float32):
     return memory[start : start + size].reshape(shape)
 
 
-def _constants(p, dt):
+def _make_constants(p, dt):
     """Put the model in the form that the kernel reads."""
-    log2e = np.log2(np.e)  # exponentials are powers of two
+    log2e = np.log2(np.e)
     top = 2 * p.nu_max
-    return np.array(
-        [dt, dt / 2, 2 * p.a, p.a**2, 2 * p.b, p.b**2]
-        + [p.r * p.v0 * log2e, -p.r * log2e]
-        + [-p.r * p.a1 * p.J * log2e, -p.r * p.a3 * p.J * log2e]
-        + [top, p.a2 * p.J * top, p.B * p.b * p.a4 * p.J * top]
+    constants = _Constants(
+        dt=dt,
+        half=dt / 2,
+        a2=2 * p.a,
+        aa=p.a**2,
+        b2=2 * p.b,
+        bb=p.b**2,
+        k0=p.r * p.v0 * log2e,
+        kv=-p.r * log2e,
+        k1=-p.r * p.a1 * p.J * log2e,
+        k3=-p.r * p.a3 * p.J * log2e,
+        gs=top,
+        ge=p.a2 * p.J * top,
+        gi=p.B * p.b * p.a4 * p.J * top,
     )
+    return _Constants(*map(np.float32, constants))
 
 
 def _noise_per_step(noise_std, p, dt):
@@ -149,7 +210,7 @@ class Block:
         self.tracts, self.step = tracts, 0
         self.stimulus = _to_lanes(values["stimulus"])
         self.gates = _to_lanes(values["gates"]) if self.stimulus.size else _aligned(0)
-        self.c = _constants(parameters, dt).astype(np.float32)
+        self.c = _make_constants(parameters, dt)
         self.state = _aligned((4, N_LANES), np.uint32)
         self.state[:] = 1
         self.state[:, : self.n_networks] = state
@@ -161,28 +222,22 @@ class Block:
         self.x[:, 8] = _to_lanes(noise)
         self.picks = _to_lanes(values["picks"]).astype(np.int32)
         self.history = _aligned((tracts.n_slots, n_parcels, N_LANES))
-        exponent = self.c[6] + self.c[7] * (self.x[:, 1] - self.x[:, 2])
+        exponent = self.c.k0 + self.c.kv * (self.x[:, 1] - self.x[:, 2])
         with np.errstate(over="ignore"):  # 1 / infinity is what it should be
             self.history[:] = 1 / (1 + np.exp2(exponent))
         self.weights = (tracts.weights * 2 * parameters.nu_max).astype(np.float32)
 
     def advance(self, n_steps, stimulus, decim, out):
         """Integrate ``n_steps``, storing each ``decim``-th state's PSP in ``out``."""
+        tracts = self.tracts
+        gates = self.gates if stimulus.size else stimulus
         _integrate(
-            self.x.ravel(),
-            self.history.ravel(),
-            self.state.ravel(),
-            self.tracts.indptr,
-            self.tracts.offsets,
-            self.weights,
-            stimulus.ravel(),
-            self.gates.ravel() if stimulus.size else stimulus.ravel(),
+            _Memory(self.x.ravel(), self.history.ravel(), self.state.ravel()),
+            _Coupling(tracts.indptr, tracts.offsets, self.weights),
             self.c,
-            self.step,
-            n_steps,
-            decim,
-            self.picks.ravel(),
-            out.ravel(),
+            _Pulses(stimulus.ravel(), gates.ravel()),
+            _Steps(self.step, n_steps, decim),
+            _Samples(self.picks.ravel(), out.ravel()),
         )
         self.step += n_steps
 

@@ -1,4 +1,4 @@
-"""What stands behind a simulated recording: head and sensors, patches, background."""
+"""The parts of a simulated recording: head and sensors, patches, background."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -23,7 +23,7 @@ _NEAR_PEAK = 0.1  # s, on either side: where signal-to-noise ratios are measured
 
 @dataclass(frozen=True)
 class Truth:
-    """What a simulated recording is made of.
+    """The truth behind a simulated recording.
 
     Attributes
     ----------
@@ -32,15 +32,15 @@ class Truth:
     labels : list of Label
         The patches as labels on the forward's source space.
     patches : list of array of int
-        Parcels of each patch, the seed first.
+        Parcels of each patch, the seed parcel first.
     areas : array of shape (n_sources,)
-        Extents of the patches (m²).
+        Areas of the patches (m²).
     waveforms : array of shape (n_sources, n_times)
-        Dipole moment density at each seed (A m per m²).
+        Dipole moment density at each seed parcel (A m per m²).
     peak_times : list of array
-        When each source peaks (s).
+        Peak times of each source (s).
     noise_cov : Covariance
-        Covariance of the noise of one trial; that of an average has 1 / ``nave`` of it.
+        Noise covariance of one trial. That of an average is 1 / ``nave`` of it.
     """
 
     stc: mne.SourceEstimate
@@ -53,7 +53,7 @@ class Truth:
 
 
 class Setup(NamedTuple):
-    """What stays the same from recording to recording."""
+    """Everything that stays the same from recording to recording."""
 
     info: mne.Info
     gain: np.ndarray  # (n_channels, n_parcels), no projector applied
@@ -95,7 +95,7 @@ def make_setup(fwd, info, noise_cov, parcels, subjects_dir):
 
 
 def _make_info(info, fwd):
-    """Keep channels that the forward has, drop projectors but the average reference."""
+    """Keep the forward's channels, and no projector but the average reference."""
     picks = mne.pick_types(info, meg=True, eeg=True, ref_meg=False, exclude=())
     known = set(fwd["sol"]["row_names"])
     picks = [pick for pick in picks if info["ch_names"][pick] in known]
@@ -199,8 +199,8 @@ def _check_seeds(seeds, seen):
         raise ValueError(f"seeds must be numbers of parcels (int), got {seeds!r}.")
     if lost := sorted(set(seeds.tolist()) - set(seen.tolist())):
         raise ValueError(
-            f"seeds must be parcels with a vertex in the forward's source space, of "
-            f"which there are {len(seen)}, from {seen[0]} to {seen[-1]}; got {lost}."
+            "seeds must be parcels with a vertex in the forward's source space "
+            f"({len(seen)} parcels, from {seen[0]} to {seen[-1]}), got {lost}."
         )
     if len(set(seeds.tolist())) < len(seeds):
         raise ValueError(f"seeds must differ, got {seeds.tolist()}.")
@@ -211,7 +211,7 @@ def _check_seeds(seeds, seen):
 
 
 def add_background(setup, profiles, waves, peaks, snr, rng):
-    """Return activity (n_parcels, n_times): the patches' and the background's."""
+    """Return the activity of patches and background: (n_parcels, n_times)."""
     activity = profiles.T @ waves
     if snr is None:
         return activity

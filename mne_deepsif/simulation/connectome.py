@@ -13,8 +13,8 @@ from mne.utils import _check_fname, _validate_type
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-# The papers' 994 regions in their 998-region connectome: four have no vertex on
-# fsaverage5, the last four regions stand in for them.
+# The papers' 994 regions in their 998-region connectome. Four of the regions have no
+# vertex on fsaverage5, and the last four regions take their place.
 NMM_994_INDEX = np.arange(994)
 NMM_994_INDEX[[7, 325, 921, 949]] = 994, 997, 996, 995
 
@@ -111,8 +111,8 @@ def _read_tables(fname):
         for name in ("weights", "tract_lengths", "centres"):
             if name not in names:
                 raise ValueError(
-                    f"{fname} has no {name}.txt, so it is no TVB connectivity. It has "
-                    f"{archive.namelist()}."
+                    f"{fname} has no {name}.txt, so it is not a TVB connectivity file. "
+                    f"It has {archive.namelist()}."
                 )
             with archive.open(names[name]) as file:
                 lines = io.TextIOWrapper(file).read().splitlines()
@@ -137,8 +137,8 @@ def _to_arrays(tables, fname):
     if not weights.shape == lengths.shape == (n, n) or centers.shape != (n, 3):
         raise ValueError(
             f"{fname} must have weights and tract_lengths of shape (n_regions, "
-            f"n_regions) and as many centres, got {weights.shape}, {lengths.shape} and "
-            f"{n} centres."
+            f"n_regions) and n_regions centres, got {weights.shape}, {lengths.shape} "
+            f"and {n} centres."
         )
     return weights, lengths, centers
 
@@ -172,24 +172,24 @@ def make_distance_connectome(
     n_neighbors : int
         Number of nearest parcels of the same hemisphere that each parcel links to.
     homotopic : float
-        Share of all weight that lies on the links to the mirror parcels.
+        Share of the total weight that lies on the links to the mirror parcels.
     strength : float
-        Mean sum of the weights that enter a parcel.
+        Sum of the weights that enter a parcel, averaged over parcels.
 
     Returns
     -------
     connectome : Connectome
-        The connectome; symmetric; tracts are 1.25 times the straight distance.
+        The connectome. It is symmetric. Tracts are 1.25 times the straight distance.
 
     Notes
     -----
-    With :math:`d_{ij}` the distance of the centres,
-    :math:`w_{ij} \propto e^{-d_{ij}/l}` on the links to near parcels. The defaults are
-    those of the papers' connectome (``strength`` its mean, ``n_neighbors`` its number
-    of links, ``homotopic`` its share of weight between hemispheres, ``length`` its
-    decay from 15 to 40 mm), and need no tuning to give its activity. On the
-    papers' 994 regions, 16 networks of 4 s, theirs against ours, for the three input
-    settings:
+    Links to near parcels have the weight :math:`w_{ij} \propto e^{-d_{ij}/l}`, where
+    :math:`d_{ij}` is the distance between the centres. The defaults are those of the
+    papers' connectome: ``strength`` is its mean, ``n_neighbors`` its number of links,
+    ``homotopic`` its share of weight between hemispheres, ``length`` its decay from 15
+    to 40 mm. They give its activity without tuning. The table compares the two on the
+    papers' 994 regions, in 16 networks of 4 s, for the three input settings. In each
+    pair, the first number is for the papers' connectome, the second for this one.
 
     ============================= =========== =========== ===========
     ..                            .087, 1     .08, 1.7    .083, 1.5
@@ -201,8 +201,8 @@ def make_distance_connectome(
     parcels with a spike in 4 s   .2 % .01 %  1.0 % .4 %  .9 % .3 %
     ============================= =========== =========== ===========
 
-    So parcels differ less, and fewer spike by themselves, than under the papers'
-    connectome: the rule has no hubs.
+    Parcels differ less than in the papers' connectome, and fewer spike spontaneously,
+    because the rule makes no hubs.
     """
     centers, hemi = _check_centers(centers, hemi)
     _check_rule(length, n_neighbors, homotopic, strength)

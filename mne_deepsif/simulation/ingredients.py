@@ -15,11 +15,11 @@ class Library:
     Parameters
     ----------
     patches : array of shape (n_patches, max_size)
-        Parcels of each patch, seed first, padded with -1.
+        Parcels of each patch, the seed parcel first, padded with -1.
     decay : array of shape (n_patches, max_size)
-        Amplitude of each parcel relative to the seed, 0 where padded.
+        Amplitude of each parcel relative to the seed parcel, 0 where padded.
     waveforms : array of shape (n_waveforms, n_wave_times)
-        Source waveforms with their peak, of size 1, in the middle.
+        Source waveforms, with a peak of size 1 in the middle.
     background : array of shape (n_parcels, n_background_times)
         Ongoing neural-mass activity, zero mean per parcel, common scale.
     sfreq : float
@@ -33,7 +33,7 @@ class Library:
     sfreq: float
 
     def split(self, fraction, random_state=None):
-        """Cut into two libraries that share neither patch, waveform nor background."""
+        """Split into two libraries that share no patch, waveform or background."""
         rng = np.random.default_rng(random_state)
         parts = {}
         for name, n_total in (

@@ -1,7 +1,7 @@
 """Coupled stochastic Jansen-Rit neural masses (units: ms and mV).
 
 The model, the coupling and the integrator are those of The Virtual Brain
-(``JansenRit``, ``SigmoidalJansenRit``, ``HeunStochastic``), many networks at once.
+(``JansenRit``, ``SigmoidalJansenRit``, ``HeunStochastic``). Many networks run at once.
 """
 
 # Authors: the mne_deepsif developers
@@ -23,15 +23,15 @@ from .connectome import Connectome
 # Mean input (1/ms) and noise factor of the papers' three settings.
 INPUT_SETTINGS = ((0.087, 1.0), (0.08, 1.7), (0.083, 1.5))
 _N_STATES = 6
-_LARGEST = 1e6  # of any parameter: float32 holds whatever follows from these
+_LARGEST = 1e6  # limit of all parameters: float32 then holds all results
 _LONGEST_DELAY = 1000.0  # ms
 
 
 @dataclass(frozen=True)
 class JansenRit:
-    """Constants that all neural masses share (ms, mV), standard values.
+    """Constants that all neural masses share (ms, mV), with standard values.
 
-    Each may be from 1e-6 to 1e6.
+    Each must be from 1e-6 to 1e6.
     """
 
     B: float = 22.0
@@ -91,8 +91,8 @@ def simulate_jansen_rit(
     connectome : Connectome | None
         Coupling between parcels; None leaves them uncoupled.
     n_networks : int
-        Number of independent networks. Speed is best at multiples of 16 times the
-        number of threads.
+        Number of independent networks. Multiples of 16 times the number of threads are
+        fastest.
     n_parcels : int | None
         Number of parcels if there is no connectome.
     A : float | array of shape (n_networks,) or (n_networks, n_parcels)
@@ -108,7 +108,7 @@ def simulate_jansen_rit(
     stimulus_weights : float | array of shape (n_parcels,) or (n_networks, n_parcels)
         How much of the stimulus each parcel gets.
     picks : array of int, shape (n_picks,) or (n_networks, n_picks) | None
-        Parcels to return, the same for all networks or for each its own. None
+        Parcels to return, the same for all networks or different for each. None
         returns all.
     parameters : JansenRit
         Constants that all parcels share.
@@ -127,7 +127,7 @@ def simulate_jansen_rit(
     initial : float | array of shape (6, n_parcels) or (n_networks, 6, n_parcels)
         The six states at the start (and, with delays, before it).
     dtype : "float32" | "float64"
-        Precision; ``"float64"`` is a plain NumPy reference, 20 times slower.
+        Precision. ``"float64"`` is a plain NumPy reference, 20 times slower.
     n_jobs : int | None
         Number of threads, -1 for one per core. The result does not depend on it.
     random_state : int | None
@@ -142,7 +142,7 @@ def simulate_jansen_rit(
 
     Notes
     -----
-    The model :footcite:`JansenRit1995`, with :math:`S(v) = 2 \nu_{max} /
+    The model is that of :footcite:`JansenRit1995`, with :math:`S(v) = 2 \nu_{max} /
     (1 + e^{r (v_0 - v)})`:
 
     .. math::
@@ -153,9 +153,10 @@ def simulate_jansen_rit(
 
     with :math:`p` = ``mu`` plus stimulus, :math:`\xi` white noise and
     :math:`\sigma = 0.06 \cdot 3.25 a` ``noise_std`` (the noise does not grow with
-    ``A``). It is integrated by Heun's rule: of second order without coupling, of first
-    with it, since coupling, stimulus and noise are held during a step, as in The
-    Virtual Brain. Steps of 1 ms give the same statistics at half the cost.
+    ``A``). It is integrated by Heun's rule. This is of second order without coupling
+    and of first order with it, because coupling, stimulus and noise are held constant
+    during a step, as in The Virtual Brain. Steps of 1 ms give the same statistics at
+    half the cost.
 
     The Virtual Brain has delays by default (3 m/s); ``speed=3`` does the same and
     takes two to three times longer. Mean, variance and spikes do not change.
@@ -313,7 +314,7 @@ def _count_threads(n_jobs):
 
 def _check_decim(dt, sfreq, parameters):
     """Return the number of steps per sample."""
-    # Heun's rule is stable to dt = 2 / a; from 0.8 / a on spikes come out wrong
+    # Heun's rule is stable up to dt = 2 / a, but spikes are wrong from 0.8 / a on
     max_dt = 0.4 / max(parameters.a, parameters.b)
     if not 0 < dt <= max_dt:
         raise ValueError(

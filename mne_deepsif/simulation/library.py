@@ -31,7 +31,7 @@ from .waveforms import (
 
 LIBRARY_VERSION = 1  # raise when the same parameters give other numbers
 N_BACKGROUND = 16  # networks that share the background's duration
-RUNAWAY = 1.5  # mean PSP over that of the median network, above which one is dropped
+RUNAWAY = 1.5  # a network is dropped if its mean PSP is above this times the median's
 # Shares of the waveforms, unless papers_only
 SHARES = {"spikes": 0.5, "stretched": 0.25, "evoked": 0.15, "bursts": 0.1}
 
@@ -47,7 +47,7 @@ def make_library(
     connectome=None,
     random_state=0,
 ):
-    """Simulate what training data are made of; the result is cached on disk.
+    """Simulate the ingredients of training data; the result is cached on disk.
 
     Parameters
     ----------
@@ -56,15 +56,15 @@ def make_library(
     sfreq : float
         Sampling rate of the result (Hz).
     n_patches : int
-        Number of patches, about equally many per seed.
+        Number of patches, about equally many for each seed parcel.
     n_waveforms : int
         Number of source waveforms.
     background : float
         Duration of the background activity (s).
     papers_only : bool
-        Only spikes as they are, as in the papers. Otherwise half of the waveforms are
-        spikes stretched in time by a factor of 0.5 to 2, evoked responses and rhythmic
-        bursts, which is what lets the network serve other data than spikes.
+        Use only unstretched spikes, as in the papers. Otherwise half of the waveforms
+        are spikes, evoked responses and rhythmic bursts, stretched in time by a factor
+        of 0.5 to 2. They let the network work on other data than spikes.
     connectome : Connectome | None
         Coupling of the parcels; None takes
         :func:`~mne_deepsif.make_distance_connectome` with its defaults.
@@ -74,7 +74,7 @@ def make_library(
     Returns
     -------
     library : Library
-        Patches, waveforms and background; the arrays are memory-mapped, changes to
+        Patches, waveforms and background. The arrays are memory-mapped. Changes to
         them stay in memory.
 
     Notes
@@ -82,8 +82,8 @@ def make_library(
     A library is a folder of ``.npy`` files in ``libraries`` of
     :func:`~mne_deepsif.data_path`, of about
     ``2 * sfreq * (1.536 * n_waveforms + n_parcels * background)`` bytes. It is written
-    elsewhere and then renamed: a build that was killed, or two at once, do no harm.
-    What a killed build left is removed by a later one, a day after.
+    under another name and then renamed, so a killed build, or two at once, do no harm.
+    A later build removes what a killed one left more than a day ago.
     """
     _validate_type(parcels, Parcels, "parcels")
     if connectome is None:
@@ -120,7 +120,7 @@ def _check_connectome(connectome, parcels):
 
 def _check_parameters(counts, lengths, papers_only):
     """Return the parameters as plain int, float and bool."""
-    # a kind of waveform with a share of a tenth needs ten to have one
+    # a kind of waveform with a share of a tenth needs ten waveforms to get one
     lowest = dict(n_patches=1, n_waveforms=1 if papers_only else 10, random_state=0)
     for name, value in counts.items():
         _validate_type(value, "int-like", name)
@@ -146,7 +146,7 @@ def _check_parameters(counts, lengths, papers_only):
 
 
 def _check_disk(folder, n_parcels, parameters):
-    """Refuse to start what would not fit: better now than after the simulation."""
+    """Raise before the simulation if the result would not fit on the disk."""
     n_wave_times = 2 * HALF_LENGTH * parameters["sfreq"]
     needed = 2 * parameters["n_waveforms"] * n_wave_times
     needed += 2 * n_parcels * parameters["background"] * parameters["sfreq"]
@@ -155,9 +155,9 @@ def _check_disk(folder, n_parcels, parameters):
     if free < 1.1 * needed:
         raise OSError(
             f"The library needs {1.1e-6 * needed:.0f} MB on disk, but {folder} has "
-            f"{1e-6 * free:.0f} MB left. Make room, or set MNE_DEEPSIF_DATA to another "
-            "folder (mne.set_config), or ask for fewer n_waveforms or a shorter "
-            "background."
+            f"{1e-6 * free:.0f} MB left. Free some space, set MNE_DEEPSIF_DATA to "
+            "another folder (mne.set_config), or use a smaller n_waveforms or a "
+            "shorter background."
         )
 
 
@@ -233,8 +233,8 @@ def _make_library(
 def make_background(connectome, duration, seed):
     """Simulate ongoing activity: (n_parcels, n_times) at 500 Hz, zero mean, SD 1.
 
-    Networks that run away (under some connectomes a few end in a state in which a
-    third of the parcels spike) are replaced.
+    Networks that run away are replaced. With some connectomes, a few end in a state in
+    which a third of the parcels spike.
     """
     kept, n_missing, limit = [], N_BACKGROUND, None
     for attempt in range(10):
@@ -253,8 +253,8 @@ def make_background(connectome, duration, seed):
         logger.info("Replacing %d networks that ran away.", n_missing)
     else:
         raise RuntimeError(
-            "The background activity runs away again and again under this connectome. "
-            "Lower its weights."
+            "The background activity runs away again and again with this connectome. "
+            "Lower the weights of the connectome."
         )
     psp = kept[0] if len(kept) == 1 else np.concatenate(kept)
     psp -= psp.mean(-1, keepdims=True)

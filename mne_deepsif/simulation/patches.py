@@ -1,4 +1,4 @@
-"""Source patches: seeds and the parcels around them that share their waveform."""
+"""Source patches: seed parcels and the parcels around that share their waveform."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -7,17 +7,17 @@ import numpy as np
 
 # Distance at which the activity of a patch has fallen to one half (m), from the papers.
 HALF_AMPLITUDE = (0.04, 0.06)
-LAG = (0.01, 0.05)  # s, between patches that share a waveform: spikes spread so fast
+LAG = (0.01, 0.05)  # s, the delay between patches that share a waveform
 
 
 def make_patches(seeds, adjacency, centers, random_state=None):
     """Grow source patches around seed parcels, as the papers do.
 
-    A patch is its seed, the seed's neighbours, and, in one of two modes with equal
-    probability, some parcels of the second or of the second and third layer. Each
-    candidate is kept with a probability that rises with the absolute cosine between
-    its direction and a random growth direction. Then holes are filled and parcels
-    that hang on a single neighbour are dropped.
+    A patch is its seed parcel, the seed's neighbours and some parcels of the second
+    layer. Half of the patches, chosen at random, also get some parcels of the third
+    layer. Each candidate is kept with a probability that rises with the absolute cosine
+    between its direction and a random growth direction. Then holes are filled, and
+    parcels with a single neighbour in the patch are dropped.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _list_patches(masks, seeds, centers, rng):
 
 
 def patch_areas(patches, areas):
-    """Compute the extents of patches.
+    """Compute the areas of patches.
 
     Parameters
     ----------

@@ -61,36 +61,39 @@ def simulate_evoked(
         Measurement info: channels (those that ``fwd`` lacks are left out) and sampling
         rate.
     noise_cov : Covariance | None
-        Covariance of the sensor noise of one trial; None makes an ad-hoc one.
+        Covariance of the sensor noise of one trial. None makes an ad-hoc one.
     n_sources : int
         Number of patches, if no ``seeds`` are given.
     seeds : array of int, shape (n_sources,) | None
-        Parcels from which the patches grow; None draws them.
+        Seed parcels from which the patches grow. None draws them at random.
     waveforms : "spikes" | "evoked" | "bursts" | array of shape (n_sources, n_times)
-        Which activity of neural masses the patches have, or the waveforms themselves,
-        of which the largest absolute value is made ``amplitude``.
+        Kind of neural-mass activity of the patches, or the waveforms themselves. Each
+        of these is scaled to a largest absolute value of ``amplitude``.
     correlated : bool
-        Give all patches the first one's waveform, later by 10 to 50 ms.
+        Give all patches the waveform of the first one, 10 to 50 ms later.
+        ``peak_times``, if given, replace this delay.
     peak_times : array of shape (n_sources,) | None
-        When the sources peak (s). None: the first at 0, others within 0.1 s of it.
+        Time at which each source peaks (s). None puts the first at 0 and the others
+        within 0.1 s of it.
     amplitude : float
-        Largest dipole moment density of a patch (A m per m²); 5e-4 is 0.5 nA m per
-        mm², within the range of human neocortex, 0.16 to 0.77
+        Largest dipole moment density of a patch (A m per m²). 5e-4 is 0.5 nA m per
+        mm², within the range of human neocortex (0.16 to 0.77)
         :footcite:`MurakamiOkada2015`. Positive currents flow out of the cortex.
     background_snr : float | None
-        Patches over background activity at the sensors (dB); None leaves the
+        Ratio of patches to background activity at the sensors (dB). None leaves the
         background out.
     snr : float | None
-        Brain signal over sensor noise (dB): the noise is scaled to it. None takes
-        ``noise_cov`` as it is, divided by ``nave``.
+        Ratio of brain signal to sensor noise (dB). The noise is scaled to give it. None
+        takes ``noise_cov`` as it is, divided by ``nave``.
     nave : int
-        Number of averages. A given ``snr`` or ``background_snr`` holds for the average.
+        Number of averages. ``snr`` and ``background_snr`` are those of the average.
     duration : float
         Length (s), with time 0 in the middle.
     parcels : Parcels | None
-        The parcellation; None: :func:`make_template_parcels`.
+        The parcellation. None takes :func:`make_template_parcels`.
     subjects_dir : path-like | None
-        Where the surfaces of the forward's subject are, see :func:`assign_vertices`.
+        FreeSurfer subjects directory of the forward's subject, see
+        :func:`assign_vertices`.
     random_state : int | None
         Seed.
     %(verbose)s
@@ -98,19 +101,21 @@ def simulate_evoked(
     Returns
     -------
     evoked : Evoked
-        The recording. EEG has an average reference projector, not applied; projectors
-        and bad channels of ``info`` are dropped, as in :func:`mne.apply_forward`.
+        The recording. EEG has an average reference projector, not applied. Projectors
+        and bad-channel marks of ``info`` are dropped, as in :func:`mne.apply_forward`.
     stc : SourceEstimate
-        Activity of the whole cortex, background included (A m), normal to it:
+        Activity of the whole cortex, including the background (A m), along the normals.
         ``mne.apply_forward(fwd, stc, evoked.info)`` is ``evoked`` without noise.
     truth : Truth
-        The patches alone, and what else there is to know.
+        The patches alone: their parcels, waveforms and peak times, with the noise
+        covariance.
 
     Notes
     -----
-    Both ratios are of powers of the whitened data (mean over channels and times)
-    within 0.1 s of the peaks: the patches over the mean power of the background, and
-    patches with background over the noise.
+    Both ratios compare powers of the whitened data (mean over channels and times). The
+    signal is measured within 0.1 s of the peaks. ``background_snr`` is the power of the
+    patches over the mean power of the background. ``snr`` is the power of patches and
+    background over that of the noise.
 
     References
     ----------
@@ -171,31 +176,32 @@ def simulate_raw(
         Measurement info: channels (those that ``fwd`` lacks are left out) and sampling
         rate.
     noise_cov : Covariance | None
-        Covariance of the sensor noise; None makes an ad-hoc one.
+        Covariance of the sensor noise. None makes an ad-hoc one.
     n_sources : int
         Number of patches, if no ``seeds`` are given.
     seeds : array of int, shape (n_sources,) | None
-        Parcels from which the patches grow; None draws them.
+        Seed parcels from which the patches grow. None draws them at random.
     n_spikes : int
         Number of spikes of each patch, at least 1 s apart.
     correlated : bool
-        Let all patches spike together: with the first one's waveforms, later by 10 to
-        50 ms (the same for all spikes).
+        Let all patches spike together: with the waveforms of the first one, 10 to 50 ms
+        later (the same delay for all spikes).
     amplitude : float
         Dipole moment density at the peaks of the spikes (A m per m²), see
         :func:`simulate_evoked`.
     background_snr : float | None
-        Patches over background activity at the sensors (dB); None leaves the
+        Ratio of patches to background activity at the sensors (dB). None leaves the
         background out.
     snr : float | None
-        Brain signal near the spikes over sensor noise (dB): the noise is scaled to it.
-        None takes ``noise_cov`` as it is.
+        Ratio of brain signal near the spikes to sensor noise (dB). The noise is scaled
+        to give it. None takes ``noise_cov`` as it is.
     duration : float
         Length (s).
     parcels : Parcels | None
-        The parcellation; None: :func:`make_template_parcels`.
+        The parcellation. None takes :func:`make_template_parcels`.
     subjects_dir : path-like | None
-        Where the surfaces of the forward's subject are, see :func:`assign_vertices`.
+        FreeSurfer subjects directory of the forward's subject, see
+        :func:`assign_vertices`.
     random_state : int | None
         Seed.
     %(verbose)s
@@ -206,10 +212,11 @@ def simulate_raw(
         The recording, with an annotation at each spike (``"spike/0"`` for the first
         patch). EEG has an average reference projector, not applied.
     stc : SourceEstimate
-        Activity of the whole cortex, background included (A m). Its values are
-        computed when first used: crop it before you do, for the sake of memory.
+        Activity of the whole cortex, including the background (A m). Its values are
+        computed when you first use them. To save memory, crop it first.
     truth : Truth
-        The patches alone, and what else there is to know.
+        The patches alone: their parcels, waveforms and peak times, with the noise
+        covariance.
 
     Notes
     -----
@@ -312,7 +319,7 @@ def _to_samples(times, sfreq, n_times):
 
 
 def _draw_waves(setup, kind, peaks, n_times, correlated, rng):
-    """Return (n_sources, n_times): waveforms of size 1, their peaks where asked."""
+    """Return waveforms (n_sources, n_times) of size 1, with the given peaks."""
     _check_option("waveforms", kind, _KINDS)
     n_rows = 1 if correlated else len(peaks)
     n_windows = n_rows * peaks.shape[1]

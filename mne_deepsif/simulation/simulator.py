@@ -20,10 +20,9 @@ def noise_std(data, snr, definition="authors"):
         Signal-to-noise ratio (dB): power of ``data`` over power of the noise.
     definition : "authors" | "nominal" | "uniform"
         ``"nominal"`` scales the noise to the power of each channel, as the papers
-        say; ``"authors"`` also halves its power, as their scripts do, so that the
-        true ratio is 3 dB better than ``snr``; ``"uniform"`` gives all channels the
-        same noise, with the mean power over channels as reference: what whitened
-        recordings have.
+        say. ``"authors"`` also halves the noise power, as their scripts do, so the true
+        ratio is 3 dB better than ``snr``. ``"uniform"`` gives all channels the same
+        noise, relative to the mean power over channels, as in whitened recordings.
 
     Returns
     -------
@@ -72,25 +71,25 @@ class Simulator:
     n_sources : dict
         Probability of each number of sources, e.g. ``{1: 0.5, 2: 0.5}``.
     background_snr : tuple of float
-        Patch over background activity (dB), drawn uniformly per source: sensor power
-        of the patch within 0.1 s of the waveform's peak over that of the background.
-        The default is the papers' range.
+        Range of the ratio of patch to background activity (dB), drawn uniformly per
+        source. It is the sensor power of the patch within 0.1 s of the waveform's peak,
+        over that of the background. The default is the papers' range.
     sensor_snr : tuple of float
-        Signal over sensor noise (dB), drawn uniformly, see
+        Range of the ratio of signal to sensor noise (dB), drawn uniformly; see
         :func:`noise_std`. The default is the papers' range.
     noise : str | None
-        Definition of the noise; None mixes ``"nominal"`` and ``"uniform"`` at random.
+        Definition of the noise. None mixes ``"nominal"`` and ``"uniform"`` at random.
     margin : float
-        How far outside of the window a waveform's peak may lie, as a fraction of the
-        window; negative keeps it inside.
+        How far outside the window a waveform's peak may lie, as a fraction of the
+        window. A negative margin keeps it inside.
     flip : bool
         Give each source a random sign.
     correlated : float
         Probability that all sources of a sample share the waveform of the first, as
         when activity spreads.
     lag : tuple of float
-        How long after the first one the peaks of such sources come (s), drawn
-        uniformly per source.
+        Range of the delay of such sources after the first one (s), drawn uniformly per
+        source.
     seed : int
         Seed of the random choices.
     device : str
@@ -142,7 +141,7 @@ class Simulator:
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
     def draw_sources(self, n_batch):
-        """Draw the sources of a batch, before any leadfield.
+        """Draw the sources of a batch, without a leadfield.
 
         Returns
         -------
@@ -201,7 +200,7 @@ class Simulator:
         return waves, peak_power
 
     def _correlate(self, which, peak):
-        """Give some samples one waveform, the later sources behind the first."""
+        """Give some samples one waveform, with later sources behind the first."""
         shared = self._uniform(0.0, 1.0, len(which), 1) < self.correlated
         lag = self._uniform(*self.lag, *which.shape) / self._duration
         lag[:, 0] = 0
@@ -218,7 +217,7 @@ class Simulator:
         activity : tensor of shape (n_background_times, n_rows)
             ``background``, or its projection on sensors.
         n_batch : int
-            How many.
+            Number of windows.
 
         Returns
         -------

@@ -18,12 +18,12 @@ SPIKE_DISTANCE = 0.2  # s
 
 HALF_LENGTH = 0.768  # s on either side of a waveform's peak
 STRETCHES = (0.5, 0.7, 1.0, 1.4, 2.0)  # time scales of the waveforms
-N_SEEDS = 16  # spiking seeds per network, far apart
+N_SEEDS = 16  # spiking seed parcels per network, mostly far apart
 _LONE = 0.3  # s, on either side: where a lone spike's own slow waves may be high
 
 
 def recipe():
-    """Name all that the waveforms depend on, for the key of a stored library."""
+    """List everything that the waveforms depend on, for the key of a library."""
     return dict(
         sfreq=SFREQ,
         step=STEP,
@@ -39,11 +39,11 @@ def recipe():
 
 
 def make_spikes(connectome, n_waveforms, rng, *, n_networks=32, duration=60.0):
-    """Simulate spikes: (n_waveforms, n_times) at 500 Hz, the peak, of 1, amid.
+    """Simulate spikes (n_waveforms, n_times) at 500 Hz, with a peak of 1 in the middle.
 
-    Seeds far apart share a network, since the neighbours of a seed hardly change its
-    spikes. The baseline (the window's median) is taken off. Networks are simulated in
-    rounds of ``n_networks`` for ``duration`` seconds until there are enough spikes.
+    Several seed parcels share a network, because the neighbours of a seed hardly change
+    its spikes. The baseline (the window's median) is subtracted. Networks are simulated
+    in rounds of ``n_networks`` for ``duration`` seconds until there are enough spikes.
     """
     windows, n_found = [], 0
     while n_found < n_waveforms:
@@ -67,7 +67,7 @@ def make_spikes(connectome, n_waveforms, rng, *, n_networks=32, duration=60.0):
 
 
 def make_lone_spikes(connectome, n_spikes, rng):
-    """Simulate spikes (n_spikes, n_times) at 500 Hz without others close by."""
+    """Simulate spikes (n_spikes, n_times) at 500 Hz without other spikes close by."""
     found, n_found = [], 0
     while n_found < n_spikes:
         windows = make_spikes(connectome, 200, rng, n_networks=16, duration=5.0)
@@ -138,7 +138,7 @@ def _pulses(n_networks, duration, rng):
 
 
 def _centre_peaks(traces):
-    """Shift each trace so that its largest deviation, made 1, lies in the middle."""
+    """Shift and scale each trace to a largest deviation of 1 in the middle."""
     n_times = traces.shape[1]
     traces = traces - np.median(traces, axis=1, keepdims=True)
     middle = slice(n_times // 4, 3 * n_times // 4)
@@ -195,7 +195,7 @@ def change_rate(data, ratio):
 
 
 def place_windows(windows, peaks, n_times):
-    """Add up windows (n_windows, n_times), the middle of each at its peak's sample."""
+    """Add up windows (n_windows, n_times), each centred on the sample of its peak."""
     half = windows.shape[1] // 2
     out = np.zeros(n_times + 2 * half)
     for window, peak in zip(windows, peaks):

@@ -1,7 +1,7 @@
 """Train from the command line, on any machine that has torch and NumPy.
 
-``python -m mne_deepsif.training INPUT.npz OUTPUT_FOLDER``; the input is what
-:func:`save_training_set` wrote.
+Run ``python -m mne_deepsif.training INPUT.npz OUTPUT_FOLDER``, with an input file
+written by :func:`save_training_set`.
 """
 
 # Authors: the mne_deepsif developers

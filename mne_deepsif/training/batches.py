@@ -1,4 +1,4 @@
-"""Batches to train on: leadfields, samples, and drawing them ahead."""
+"""Training batches: leadfields, samples, and drawing them ahead of time."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -67,12 +67,12 @@ class Batches:
         return len(self.gains)
 
     def draw(self, which, n_batch):
-        """Return input, target and its power over leadfields ``which``.
+        """Draw input, target and the target's power over leadfields ``which``.
 
-        Input and target are (n_batch, n_times, ...), the power (n_batch,). With a
-        whitener, principal components stand for the times, and each sample's sources
-        have the power ``n_parcels``; without, the sources' largest absolute value is 1,
-        as published.
+        Input and target are (n_batch, n_times, ...), the power is (n_batch,). With a
+        whitener, principal components replace the times, and each sample's sources have
+        the power ``n_parcels``. Without, the sources' largest absolute value is 1, as
+        published.
         """
         bounds = np.linspace(0, n_batch, len(which) + 1).astype(int)
         parts = [
@@ -111,9 +111,9 @@ class Batches:
 class BatchStream:
     """An endless stream of batches, each sample used several times.
 
-    Samples are drawn in pools of ``n_uses`` batches, which are shuffled into batches
-    ``n_uses`` times. A thread can draw the next pool while this one is trained on. The
-    stream can go on exactly where another one stopped.
+    Samples are drawn in pools of ``n_uses`` batches. Each pool is shuffled into batches
+    ``n_uses`` times. A thread can draw the next pool while training uses this one. A
+    stream can continue exactly where another one stopped.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class BatchStream:
     batch_size, n_leadfields, n_uses : int
         See :class:`TrainingOptions`.
     seed : int
-        Seed of the leadfields chosen and of the shuffling.
+        Seed for choosing leadfields and for shuffling.
     """
 
     def __init__(self, batches, *, batch_size, n_leadfields, n_uses, seed):
@@ -137,7 +137,7 @@ class BatchStream:
 
     @contextmanager
     def drawing_ahead(self, initializer, *args):
-        """Draw pools in a thread, which ``initializer(*args)`` prepares."""
+        """Draw pools in a thread that starts with ``initializer(*args)``."""
         with ThreadPoolExecutor(1, "", initializer, args) as self._thread:
             try:
                 yield
@@ -183,7 +183,7 @@ class BatchStream:
         return self._random_state() if self._next is None else self._next.result()[0]
 
     def restore(self, state, n_batches):
-        """Go on from a state, in which ``n_batches`` had been taken in all."""
+        """Continue from a state after ``n_batches`` batches in all."""
         self.batches.simulator.generator.set_state(state["generator"])
         self.rng.bit_generator.state = json.loads(state["rng"])
         self._pool, self._n_taken = None, n_batches % self.n_uses**2

@@ -44,17 +44,17 @@ class TrainingOptions:
     n_sources : dict
         Probability of each number of sources in a sample.
     background_snr : tuple of float
-        Range of each source over the background activity (dB).
+        Range of the ratio of each source to the background activity (dB).
     sensor_snr : tuple of float
-        Range of the signal over the sensor noise (dB).
+        Range of the ratio of signal to sensor noise (dB).
     n_validation : int
         Samples in the validation set.
     validate_every : int
         Updates between validations (and checkpoints).
     patience : int | None
-        Stop after so many validations without a better loss; None: never.
+        Stop after this many validations without a better loss. None never stops early.
     precision : "auto" | "bfloat16" | "float32"
-        Precision of the matrix products; ``"auto"`` is bfloat16 where it is fast.
+        Precision of the matrix products. ``"auto"`` is bfloat16 where it is fast.
     seed : int
         Seed of batches and validation set.
     """
@@ -67,9 +67,9 @@ class TrainingOptions:
     n_warmup: int = 200
     weight_decay: float = 1e-6
     n_times: int = 64
-    # Both ranges are wider than in the papers (10 to 20 and 5 to 20): averages of few
-    # trials are worse, whitened noise has as many dimensions as there are channels, and
-    # the papers' 20 dB at 500 Hz are 29 dB when pooled to 125 Hz at halved noise power.
+    # Both SNR ranges are wider than in the papers (10 to 20 and 5 to 20). Averages of
+    # few trials are worse. Whitened noise has as many dimensions as there are channels.
+    # The papers' 20 dB at 500 Hz are 29 dB if pooled to 125 Hz with halved noise power.
     n_sources: dict = field(
         default_factory=lambda: {0: 0.05, 1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10}
     )
@@ -100,14 +100,14 @@ _COUNTS = (
 
 
 def relative_error(estimate, target, power):
-    """Power of the error over that of the sources (1 = nothing explained).
+    """Divide the power of the error by that of the sources (1 = nothing explained).
 
     Parameters
     ----------
     estimate, target : tensor of shape (n_batch, n_times, n_parcels)
         Activity at all times, or its projection on orthonormal time courses.
     power : tensor of shape (n_batch,)
-        Power of the sources, what the time courses do not hold included.
+        Power of the sources, including what the time courses do not hold.
     """
     power = power.sum()
     error = (estimate.float() - target).square().sum()
@@ -129,7 +129,7 @@ class Trainer:
         Maps (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels); trained
         in place and left with the best weights.
     library : Library
-        What batches are drawn from; a part of it is kept for validation.
+        Source of the batches. A part of it is kept for validation.
     leadfields : list of TrainingLeadfield
         Leadfields to train on.
     options : TrainingOptions
@@ -137,14 +137,15 @@ class Trainer:
     device : str
         Where to train.
     validation_leadfields : list of TrainingLeadfield | None
-        Leadfields of the validation set; those of the training if None.
+        Leadfields of the validation set. None takes those of the training.
     checkpoint : path-like | None
-        File to write the state to at each validation, and to go on from if it exists.
+        File for the state, written at each validation. If it exists, training resumes
+        from it.
     callback : callable | None
         Called after each update with the trainer.
     compiled : bool
-        Fuse the network's small operations with :func:`torch.compile`, which needs a
-        C++ compiler: worth it for training that takes more than some minutes.
+        Fuse the network's small operations with :func:`torch.compile`. This needs a C++
+        compiler, and pays off if training takes more than a few minutes.
     """
 
     def __init__(
@@ -215,8 +216,8 @@ class Trainer:
         interrupted : bool
             Whether Ctrl-C cut the training short.
         """
-        # A thread of its own: denormal numbers are flushed per thread, and the worker
-        # threads that torch starts from it inherit the setting; the caller keeps his.
+        # Train in a separate thread. Denormal numbers are flushed per thread, and the
+        # worker threads of torch inherit this. The caller's thread keeps its setting.
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(self._run)
             try:
@@ -231,7 +232,7 @@ class Trainer:
 
     def _run(self):
         torch.set_flush_denormal(True)
-        if self.device != "cpu":  # its work is queued behind the network's anyway
+        if self.device != "cpu":  # a GPU queues this behind the network's work anyway
             return self._loop()
         n_threads = torch.get_num_threads()
         share = max(1, n_threads // 3)
@@ -239,7 +240,7 @@ class Trainer:
             with self.stream.drawing_ahead(_set_threads, share):
                 self._loop()
         finally:
-            torch.set_num_threads(n_threads)  # the default of threads to come
+            torch.set_num_threads(n_threads)  # the default of later threads
 
     def _loop(self):
         if self.best_state is None:
@@ -336,7 +337,7 @@ class Trainer:
         if state["options"] != asdict(self.options):
             raise ValueError(
                 f"The checkpoint {self.checkpoint} was written with other training "
-                f"options ({state['options']}); use them again, or another file."
+                f"options ({state['options']}). Use these again, or another file."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

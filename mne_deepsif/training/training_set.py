@@ -1,4 +1,4 @@
-"""One file that holds all that a training reads."""
+"""One file that holds everything that training reads."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause

@@ -1,4 +1,4 @@
-"""Whether an estimate is to be trusted."""
+"""Whether you can trust an estimate."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause

@@ -1,4 +1,4 @@
-"""How sure an estimate is of each parcel: what parts of the channels say of it."""
+"""Confidence in each parcel, from estimates with parts of the channels."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -21,9 +21,9 @@ def estimate_again(data, plan, n_passes, random_state):
     data : array of shape (n_channels, n_times)
         Data of the channels used.
     plan : Plan
-        What the first estimate was made with.
+        The plan of the first estimate.
     n_passes : int
-        How many subsets.
+        Number of subsets.
     random_state : int | None
         Seed of the subsets.
 
@@ -53,7 +53,7 @@ def estimate_again(data, plan, n_passes, random_state):
 
 
 def stability(passes, snr, rank):
-    """Describe parcels by what several estimates say of them.
+    """Describe each parcel by how well several estimates agree on it.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def parcel_confidence(passes, snr, rank):
     Returns
     -------
     confidence : array of shape (n_parcels,)
-        Between 0 and 1; 0 where no pass shows anything.
+        Between 0 and 1; 0 where all passes are zero.
     """
     confidence = confidence_of(stability(passes, snr, rank))
     return np.where(passes.any((0, 2)), confidence, 0.0)

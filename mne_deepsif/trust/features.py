@@ -11,12 +11,12 @@ from ..head.leadfield import channel_std
 FEATURES = ("snr", "residual", "prediction", "channel", "line", "eyes")
 _LINE = (50.0, 60.0)  # Hz
 _RATIOS = 10 ** np.linspace(-2, 4, 61)  # of brain to noise power, mean over modes
-# what data without any power get
+# the features of data without any power
 _SILENCE = dict(zip(FEATURES, (-20.0, 0.0, 0.0, 0.0, -30.0, 0.0)))
 
 
 def measure_features(leadfield, estimate, sfreq, eyes=None):
-    """Measure what :class:`mne_deepsif.TrustReport` lists as its features.
+    """Measure the features that :class:`mne_deepsif.TrustReport` lists.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def measure_features(leadfield, estimate, sfreq, eyes=None):
     sfreq : float
         Sampling rate (Hz).
     eyes : array of shape (n_channels, n_eyes) | None
-        Fields of the eyes, see :func:`eye_gain`. None: ``"eyes"`` is NaN.
+        Fields of the eyes, see :func:`eye_gain`. If None, ``"eyes"`` is NaN.
 
     Returns
     -------
@@ -80,8 +80,8 @@ def _find_event(white, sfreq):
 def _fit_modes(white, gain):
     """Fit power = b (ratio * eigenvalue + 1) over the modes of the leadfield.
 
-    By maximum likelihood, one Gaussian amplitude a mode. Returns the ratio and the
-    number of modes in which the first term is larger than the second.
+    The fit is by maximum likelihood, with one Gaussian amplitude per mode. Return the
+    ratio and the number of modes in which the first term is larger than the second.
     """
     values, vectors = np.linalg.eigh(gain @ gain.T)
     values = values.clip(0) / values.mean()

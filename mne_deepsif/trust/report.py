@@ -1,4 +1,4 @@
-"""The trust report: whether an estimate is to be believed."""
+"""The trust report: whether you can believe an estimate."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -22,23 +22,23 @@ class TrustReport:
     Attributes
     ----------
     probabilities : dict of float
-        What the data look like: ``"good"`` (brain activity as in training), or
-        ``"noise"``, ``"blink"``, ``"line"`` (power line), ``"electrode"`` (a single bad
-        one) instead. They sum to 1.
+        What the data look like: ``"good"`` (brain activity as in training), ``"noise"``
+        (sensor noise), ``"blink"``, ``"line"`` (power line) or ``"electrode"`` (a
+        single bad one). They sum to 1.
     features : dict of float
-        What that was judged by, in dB. At the samples with at least half of the largest
-        power: ``"snr"``, brain activity over noise by the spatial spectrum (power over
-        the modes of the leadfield, fitted by ``a * eigenvalue + b``); ``"residual"``,
-        the share of power that the estimate leaves; ``"prediction"``, the share of each
-        channel that the others do not predict, as if all were from the brain;
-        ``"channel"``, the channel least predicted over the mean channel; ``"eyes"``,
-        what the estimate leaves over what dipoles at the eyes leave (NaN without
-        sensor positions). Over all samples: ``"line"``, the share of power at 50 or
-        60 Hz.
+        The numbers behind the probabilities, in dB. ``"snr"``: brain activity over
+        noise, from the spatial spectrum (power over the modes of the leadfield, fitted
+        by ``a * eigenvalue + b``). ``"residual"``: share of power that the estimate
+        does not explain. ``"prediction"``: share of the channels' power that the other
+        channels do not predict, if all came from the brain. ``"channel"``: this power
+        for the least predicted channel, over that of the mean channel. ``"eyes"``: what
+        the estimate does not explain, over what dipoles at the eyes do not explain (NaN
+        without sensor positions). ``"line"``: share of power at 50 or 60 Hz, over all
+        samples. The others use the samples with at least half of the largest power.
     reasons : list of str
         Why not to trust the estimate; empty if nothing speaks against it.
     goodness_of_fit : array of shape (n_times,)
-        Share of the whitened data's power that is explained at each time; see
+        Share of the whitened data's power that the estimate explains at each time; see
         :func:`goodness_of_fit`.
     times : array of shape (n_times,)
         The times (s).
@@ -51,9 +51,9 @@ class TrustReport:
     sfreq : float
         Sampling rate of the data (Hz).
     confidence : SourceEstimate | None
-        Probability that a vertex belongs to an active source, over the whole time range
-        (a single sample). It is that of good data, times the probability that the data
-        are good.
+        Probability that a vertex belongs to an active source, for the whole time range
+        (a single sample). It is the probability if the data are good, times the
+        probability that they are.
     spread : SourceEstimate | None
         Standard deviation (A m) of the estimate over passes with 80 % of the channels.
     """
@@ -81,7 +81,7 @@ class TrustReport:
         return not self.reasons
 
     def __repr__(self):
-        """Say the verdict, and why."""
+        """Give the verdict and the reasons."""
         verdict = "; ".join(self.reasons) or "nothing speaks against the estimate"
         snr, peak = self.features["snr"], np.nan_to_num(self.goodness_of_fit).max()
         return (
@@ -103,7 +103,7 @@ def assess_deepsif(
     random_state=0,
     verbose=None,
 ):
-    """Judge whether :func:`apply_deepsif` is to be believed on these data.
+    """Judge whether you can believe :func:`apply_deepsif` on these data.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def assess_deepsif(
     estimator : str | path-like | DeepSIFEstimator
         As in :func:`apply_deepsif`. The report was calibrated for ``"generic"``.
     n_passes : int
-        Number of estimates from 80 %% of the channels, drawn at random, behind the maps
-        of confidence and spread. 0 leaves the maps out.
+        Number of estimates behind the maps of confidence and spread, each from 80 %% of
+        the channels, drawn at random. 0 leaves the maps out.
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     subjects_dir : path-like | None
@@ -129,14 +129,14 @@ def assess_deepsif(
     Returns
     -------
     report : TrustReport
-        Goodness of fit, how unusual the data are and why, a map of confidence.
+        Goodness of fit, how unusual the data are and why, and a map of confidence.
 
     Notes
     -----
-    The report compares the data with simulated responses and simulated artefacts: it
-    finds what it knows. Ongoing activity without any event, muscle artefacts or a
-    wrong forward solution may pass. An estimator with ``encoder="sensors"`` needs all
-    its channels, so that it gives no maps.
+    The report compares the data with simulated responses and simulated artefacts, so it
+    finds only what it knows. Ongoing activity without any event, muscle artefacts or a
+    wrong forward solution may go unnoticed. An estimator with ``encoder="sensors"``
+    needs all its channels, so it gives no maps.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
     _validate_type(n_passes, "int-like", "n_passes")

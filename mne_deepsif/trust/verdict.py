@@ -17,12 +17,12 @@ from .features import FEATURES, measure_features
 KINDS = ("good", "noise", "blink", "line", "electrode")
 _REASONS = {
     "noise": "the data look like sensor noise (spatial SNR {snr:.0f} dB)",
-    "blink": "a blink: dipoles at the eyes leave {eyes:.0f} dB less of the data than "
-    "the estimate does",
-    "line": "power line noise: 50 or 60 Hz hold {line:.0%} of the power",
+    "blink": "a blink: dipoles at the eyes leave {eyes:.0f} dB less of the data "
+    "unexplained than the estimate does",
+    "line": "power line noise: {line:.0%} of the power is at 50 or 60 Hz",
     "electrode": "channel {channel!r} stands alone: no other channel sees what it does",
 }
-# The generic weights saw 19 channels and more, of which up to a tenth were dropped.
+# The generic weights saw 19 channels or more, up to a tenth of them dropped.
 _MIN_CHANNELS = 16
 
 
@@ -34,7 +34,7 @@ def warn_if_unusual(estimate, plan):
     estimate : ParcelEstimate
         Data and estimate.
     plan : Plan
-        What the estimate was made with.
+        The plan of the estimate.
     """
     if reasons := judge(estimate, plan)["reasons"]:
         warn(
@@ -52,7 +52,7 @@ def judge(estimate, plan):
     estimate : ParcelEstimate
         Data and estimate.
     plan : Plan
-        What the estimate was made with.
+        The plan of the estimate.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def judge(estimate, plan):
 
 
 def list_reasons(probabilities, features, channel):
-    """Say what the data look like, if not like brain activity that was found.
+    """Say what the data look like, unless the estimate explains brain activity.
 
     Parameters
     ----------
@@ -95,22 +95,24 @@ def list_reasons(probabilities, features, channel):
         line = 10 ** (features["line"] / 10)
         return [_REASONS[worst].format(**features | dict(line=line, channel=channel))]
     if share < limits["explained"]:
-        return [f"the estimate explains {share:.0%} of the data where they are largest"]
+        return [
+            f"the estimate explains only {share:.0%} of the data where they are largest"
+        ]
     return []
 
 
 def _unlike_training(leadfield, sfreq, model):
-    """List what the training data never were, whatever is in the recording."""
+    """List what the training data never had, whatever the recording shows."""
     reasons = []
     n_channels = min(leadfield.whitener.shape)
     if model.encoder == "backprojection" and n_channels < _MIN_CHANNELS:
         reasons.append(
-            f"the data have {n_channels} independent channels, training had at least "
-            f"{_MIN_CHANNELS}"
+            f"the data have {n_channels} independent channels, but training used at "
+            f"least {_MIN_CHANNELS}"
         )
     if sfreq < 0.9 * model.sfreq:
         reasons.append(
-            f"the data are sampled at {sfreq:g} Hz, the network's rate is "
+            f"the data are sampled at {sfreq:g} Hz, but the network's rate is "
             f"{model.sfreq:g} Hz"
         )
     return reasons
@@ -118,7 +120,7 @@ def _unlike_training(leadfield, sfreq, model):
 
 @lru_cache
 def read_calibration():
-    """Read what ``benchmarks/trust.py fit`` found."""
+    """Read the numbers that ``benchmarks/trust.py fit`` found."""
     return json.loads((PACKAGE_DATA / "trust.json").read_text(encoding="utf-8"))
 
 
