@@ -5,7 +5,7 @@
 Every figure is the median of ``--runs`` runs after a first one, in a process of its
 own; "peak" is the most memory that this process ever had (VmHWM), imports included.
 Prints the table and writes it to ``benchmarks/results/apply.txt`` (with ``--parts``, to
-a file named after the parts). The hour of raw data is a file in a temporary folder,
+a file named after them). The hour of raw data is a file in a temporary folder,
 read without loading it; its estimates are restricted to a label, as they must be.
 """
 
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from provenance import ROOT, as_lines, provenance
+from options import parse_args
+from provenance import as_lines, provenance
 
 import mne_deepsif
 
-RESULT = ROOT / "benchmarks" / "results" / "apply.txt"
 METHODS = ("DeepSIF", "sLORETA", "LCMV")
 PARTS = {
     "evoked": "1 s of 64 channels at 1 kHz, from forward and covariance each time",
@@ -163,10 +163,10 @@ def run_worker(*args):
 
 
 # ---------------------------------------------------------------- tables
-def speed(part, n_runs, n_minutes, fname):
+def speed(part, methods, n_runs, n_minutes, fname):
     """Print the line of each method."""
     say(f"\n== {part}: {PARTS[part].format(minutes=n_minutes)}")
-    for method in METHODS:
+    for method in methods:
         if part == "raw" and method == "LCMV":
             say("LCMV     not run: apply_lcmv_raw has no label: 10 GB for each minute")
             continue
@@ -236,11 +236,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     names = [*PARTS, "amplitude"]
     parser.add_argument("--parts", nargs="+", default=names, choices=names)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--minutes", type=int, default=60, help="length of raw")
     parser.add_argument("--n", type=int, default=201, help="samples of amplitude")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_args(parser)
     mne.set_log_level("ERROR")
     if args.worker:
         part, method, n_runs, fname = args.worker
@@ -256,10 +257,10 @@ def main():
             if part == "amplitude":
                 amplitude(args.n)
             else:
-                speed(part, args.runs, args.minutes, fname)
-    fname = RESULT
+                speed(part, args.methods, args.runs, args.minutes, fname)
+    fname = args.results / "apply.txt"
     if args.parts != names:  # some parts must not replace the whole
-        fname = RESULT.with_stem("-".join([RESULT.stem, *args.parts]))
+        fname = fname.with_stem("-".join([fname.stem, *args.parts]))
     fname.write_text("\n".join(LINES) + "\n")
 
 

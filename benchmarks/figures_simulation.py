@@ -3,7 +3,8 @@
     python benchmarks/figures_simulation.py [--tvb-python PATH] [--connectome ZIP]
 
 With ``--tvb-python`` The Virtual Brain simulates once (minutes); its spectrum is kept
-in results/spectrum_tvb.json; else the stored one is drawn.
+in results/spectrum_tvb.json; else the stored one is drawn, if there is one. The figures
+go to doc/figures, or all to ``--results``.
 """
 
 # Authors: the mne_deepsif developers
@@ -22,6 +23,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
+from options import figures_folder, parse_args
 from PIL import Image
 from scipy.signal import welch
 
@@ -31,12 +33,12 @@ from mne_deepsif import (
     read_tvb_connectivity,
     simulate_jansen_rit,
 )
-from mne_deepsif.anatomy import HEMIS
-from mne_deepsif.connectome import NMM_994_INDEX
-from mne_deepsif.patches import make_patches, patch_areas
-from mne_deepsif.waveforms import (
+from mne_deepsif.head.anatomy import HEMIS
+from mne_deepsif.simulation import make_patches, patch_areas
+from mne_deepsif.simulation.connectome import NMM_994_INDEX
+from mne_deepsif.simulation.jansen_rit import INPUT_SETTINGS
+from mne_deepsif.simulation.waveforms import (
     SFREQ,
-    SPIKE_INPUTS,
     SPIKE_THRESHOLD,
     find_spikes,
     make_bursts,
@@ -45,20 +47,16 @@ from mne_deepsif.waveforms import (
 )
 
 HERE = Path(__file__).parent
-OUT = HERE.parent / "doc" / "figures"
 SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
-TVB_SPECTRUM = HERE / "results" / "spectrum_tvb.json"
 LOWEST = 0.6  # amplitude at the dark end of the patches' colours
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def save(figure, name):
-    OUT.mkdir(parents=True, exist_ok=True)
-    figure.savefig(OUT / name, dpi=110)
+def save(figure, fname):
+    figure.savefig(fname, dpi=110)
     plt.close(figure)
-    Image.open(OUT / name).convert("RGB").quantize(256).save(OUT / name, optimize=True)
-    size = (OUT / name).stat().st_size
-    print(f"{OUT / name}: {size / 1e3:.0f} kB")
+    Image.open(fname).convert("RGB").quantize(256).save(fname, optimize=True)
+    print(f"{fname}: {fname.stat().st_size / 1e3:.0f} kB")
 
 
 # --------------------------------------------------------------- spikes
@@ -73,7 +71,7 @@ def draw_spikes(connectome):
     n_parcels = connectome.n_parcels
     A = np.full((3, n_parcels), 3.25)
     A[:, n_parcels // 3] = 3.55
-    inputs = np.array(SPIKE_INPUTS)
+    inputs = np.array(INPUT_SETTINGS)
     psp = simulate_jansen_rit(
         6.0,
         connectome,
@@ -85,7 +83,7 @@ def draw_spikes(connectome):
         random_state=4,
     )[:, 0]
     times = np.arange(psp.shape[1]) / SFREQ
-    for i, (trace, (mu, std)) in enumerate(zip(psp, SPIKE_INPUTS)):
+    for i, (trace, (mu, std)) in enumerate(zip(psp, INPUT_SETTINGS)):
         ax = axes[i]
         ax.plot(times, trace, lw=0.6, color="k")
         peaks = find_spikes(trace)
@@ -129,7 +127,7 @@ def spectrum(psp):
     return frequencies[1:], power.reshape(len(psp), -1, power.shape[-1]).mean(1)[:, 1:]
 
 
-def run_tvb(python, connectome, duration=6.0):
+def run_tvb(python, connectome, fname, duration=6.0):
     """Simulate with The Virtual Brain and store its spectrum."""
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/in.npz", f"{folder}/out.npz"]
@@ -154,10 +152,10 @@ def run_tvb(python, connectome, duration=6.0):
         frequencies=frequencies.tolist(),
         power=[float(f"{value:.4g}") for value in power[0]],
     )
-    TVB_SPECTRUM.write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    fname.write_text(json.dumps(stored) + "\n", encoding="utf-8")
 
 
-def draw_spectra(connectome, papers):
+def draw_spectra(connectome, papers, tvb_spectrum):
     """Background activity under both connectomes, and The Virtual Brain's."""
     cases = {"ours, distance rule": (connectome, None)}
     if papers is not None:
@@ -170,8 +168,8 @@ def draw_spectra(connectome, papers):
         level = psp.mean((1, 2))
         frequencies, spectra[label] = spectrum(psp[level < 1.5 * np.median(level)])
     reference = spectra[label].mean(0)  # the last
-    if TVB_SPECTRUM.is_file():
-        tvb = json.loads(TVB_SPECTRUM.read_text(encoding="utf-8"))
+    if tvb_spectrum.is_file():
+        tvb = json.loads(tvb_spectrum.read_text(encoding="utf-8"))
         spectra["The Virtual Brain, papers' connectome"] = np.array([tvb["power"]])
     figure, axes = plt.subplots(
         2, figsize=(5.0, 4.2), height_ratios=(2, 1), sharex=True, layout="constrained"
@@ -271,7 +269,7 @@ def draw_bifurcation(mu=0.1):
     left.legend(frameon=False)
     coupling = 0.006  # input per ms from the neighbours at rest
     gains = np.linspace(3.2, 3.7, 21)
-    for mu, std in SPIKE_INPUTS:
+    for mu, std in INPUT_SETTINGS:
         psp = simulate_jansen_rit(
             20.0,
             n_networks=len(gains),
@@ -294,7 +292,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tvb-python")
     parser.add_argument("--connectome", default=SHARED)
-    args = parser.parse_args()
+    args = parse_args(parser)
+    tvb_spectrum = args.results / "spectrum_tvb.json"
     mne.set_log_level("WARNING")  # no progress bars
     plt.rcParams.update(STYLE)
     parcels = make_template_parcels()
@@ -303,12 +302,13 @@ def main():
     if Path(args.connectome).is_file():
         papers = read_tvb_connectivity(args.connectome, NMM_994_INDEX)
         if args.tvb_python:
-            run_tvb(args.tvb_python, papers)
-    save(draw_bifurcation(), "bifurcation.png")
-    save(draw_patches(parcels), "patches.png")
-    save(draw_areas(parcels), "extents.png")
-    save(draw_spectra(connectome, papers), "spectra.png")
-    save(draw_spikes(connectome), "spikes.png")
+            run_tvb(args.tvb_python, papers, tvb_spectrum)
+    folder = figures_folder(args.results)
+    save(draw_bifurcation(), folder / "bifurcation.png")
+    save(draw_patches(parcels), folder / "patches.png")
+    save(draw_areas(parcels), folder / "extents.png")
+    save(draw_spectra(connectome, papers, tvb_spectrum), folder / "spectra.png")
+    save(draw_spikes(connectome), folder / "spikes.png")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
-from provenance import ROOT, as_lines, provenance
+from options import SMALL_LIBRARY, parse_args
+from provenance import as_lines, provenance
 from scipy.io import loadmat
 from scoring import (
     DATA,
@@ -36,10 +37,12 @@ from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 import mne_deepsif
-from mne_deepsif.library import make_library
-from mne_deepsif.training import N_SOURCES, Trainer, TrainingOptions
+from mne_deepsif.network.architectures import make_network
+from mne_deepsif.network.encoder import N_KERNELS
+from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
-RESULT = ROOT / "benchmarks" / "results" / "first_results.txt"
+SNRS = (5.0, 10.0, 15.0, 20.0)  # dB
 LINES = []
 
 
@@ -80,7 +83,7 @@ def peak_of(stc, tmin, tmax):
     return hemi, stc.vertices[hemi][row - hemi * len(stc.vertices[0])], when
 
 
-def sample():
+def sample(args):
     """Peaks of the sample recording: MEG and EEG together and alone."""
     say("\n== Real recording: MNE sample (6 trials a condition), real co-registration")
     say("peak of |amplitude|, its distance to V1 / transverse temporal gyrus (white)")
@@ -121,7 +124,7 @@ def apply_method(method, evoked, fwd, cov, subjects_dir=False):
     return mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, method)
 
 
-def vep():
+def vep(args):
     """Compare with the authors' own output on their visual evoked response."""
     say("\n== Real recording: the authors' VEP (64 BioSemi channels), template head")
     folder = DATA / "reference"
@@ -198,33 +201,38 @@ def print_scores(title, cells):
             say(f"{title:12s}{rule:8s}{method:8s} " + " ".join(texts))
 
 
-def simulated(n_samples):
+def simulated(args):
     """1, 2, 3 sources at 5, 10, 15, 20 dB on the template head, 64 electrodes."""
     say("\n== Simulated: template head, 64 electrodes, held-out waveforms, patches and")
     say("noise; 1 s at 500 Hz, noise drawn there as the authors' scripts do (nominal")
     say("SNR, power halved), 10-15 dB over background. LE one-sided, mm, per source")
     say("(estimate matched to the nearest patch), mean ± SD; missed: no parcel found")
-    library = held_out_library(mne_deepsif.make_template_parcels())
+    library = held_out_library(mne_deepsif.make_template_parcels(), args.smoke)
     info = biosemi_info()
     methods = Methods(info, mne_deepsif.make_template_forward(info))
     everything = {}
     for n_sources in (1, 2, 3):
-        for snr in (5.0, 10.0, 15.0, 20.0):
+        for snr in SNRS:
             everything[n_sources, snr] = score_cell(
-                methods, library, n_sources, snr, n_samples, seed=int(100 * snr)
+                methods, library, n_sources, snr, args.n, seed=int(100 * snr)
             )
         cells = [cell for (n, _), cell in everything.items() if n == n_sources]
         print_scores(f"{n_sources} source(s)", cells)
-    for snr in (5.0, 10.0, 15.0, 20.0):
+    for snr in SNRS:
         print_scores(
             f"{snr:.0f} dB", [cell for (_, s), cell in everything.items() if s == snr]
         )
+
+
+def unseen(args):
+    """2 sources, by sensors that the training never saw."""
     say("\n== Simulated: sensors that the training never saw, 2 sources, 5-20 dB")
+    library = held_out_library(mne_deepsif.make_template_parcels(), args.smoke)
     for name, info in unseen_infos().items():
         methods = Methods(info, mne_deepsif.make_template_forward(info))
         cells = [
-            score_cell(methods, library, 2, snr, n_samples, seed=int(7 * snr))
-            for snr in (5.0, 10.0, 15.0, 20.0)
+            score_cell(methods, library, 2, snr, args.n, seed=int(7 * snr))
+            for snr in SNRS
         ]
         print_scores(name, cells)
 
@@ -299,8 +307,8 @@ print(ours[0], np.median(ours[1:]), np.median(peer), before / 1e6, peak / 1e6)
 """
 
 
-def speed():
-    """Print times and memory on this machine."""
+def speed(args):
+    """Print times and memory of imports, forwards and estimates on this machine."""
     say("\n== Speed and memory (wall seconds, medians where repeated; shared machine)")
     runs = np.median([list(map(float, run(IMPORT).split())) for _ in range(3)], 0)
     say(f"import mne {runs[0]:.2f} s, then import mne_deepsif {runs[1]:.3f} s")
@@ -314,18 +322,15 @@ def speed():
     say(f"  (first call in a process {first:.2f} s: torch is imported); MNE's sLORETA,")
     say(f"  its operator made afresh too: {peer:.2f} s; ratio {ours / peer:.2f}")
     say(f"peak memory of that process {peak:.2f} GB ({before:.2f} GB with the forward)")
-    training_speed()
 
 
-def training_speed():
+def training(args):
     """Print simulated samples and training updates per second."""
     info = biosemi_info()
     methods = Methods(info, mne_deepsif.make_template_forward(info))
-    library = make_library(methods.parcels)
-    from mne_deepsif.network import make_network
-
-    n_parcels = methods.parcels.n_parcels
-    n_first, n_timed = 12, 40  # the first updates compile
+    library = make_library(methods.parcels, **SMALL_LIBRARY if args.smoke else {})
+    n_features = N_KERNELS * methods.parcels.n_parcels
+    n_first, n_timed = (1, 4) if args.smoke else (12, 40)  # the first updates compile
     options = TrainingOptions(
         n_steps=n_first + n_timed, n_validation=64, validate_every=1000
     )
@@ -335,31 +340,33 @@ def training_speed():
             trainer.seconds = dict.fromkeys(trainer.seconds, 0.0)
 
     trainer = Trainer(
-        make_network("compact", 2 * n_parcels, n_parcels, options.n_times),
+        make_network("compact", n_features, methods.parcels.n_parcels, options.n_times),
         library,
-        [methods.sensors],
+        [methods.scaled],
         options,
         callback=forget,
-        compiled=True,
+        compiled=not args.smoke,
     )
     trainer.run()
     total = sum(trainer.seconds.values())
     generation = trainer.seconds["generation"]
     rate = n_timed / total
     n_batch = options.batch_size
-    X = torch.zeros(n_batch, trainer.n_components, 2 * n_parcels)
+    X = torch.zeros(n_batch, trainer.n_components, n_features)
     with FlopCounterMode(display=False) as counter:
         trainer.network(X).sum().backward()
     flops = counter.get_total_flops()
     network_rate = flops * n_timed / trainer.seconds["network"] / 1e12
     start = time.perf_counter()
     for _ in range(10):
-        trainer._draw_pool()
+        trainer.stream._draw_pool()
     fresh = 10 * n_batch * options.n_uses / (time.perf_counter() - start)
+    say("\n== Speed of training")
     say(f"simulated samples per second, by themselves: {fresh:.0f}, each of them in")
     say(f"  {options.n_uses} batches; network compiled")
     say(f"training updates of {n_batch} samples per second: {rate:.2f}; waiting for")
-    say(f"  data takes {generation / total:.0%} of the time (sources {N_SOURCES})")
+    say(f"  data takes {generation / total:.0%} of the time")
+    say(f"  (probability of each number of sources: {options.n_sources})")
     say(f"network part {network_rate:.2f} TFLOP/s on its share of the threads, beside")
     say(f"  {matrix_rate():.2f} TFLOP/s of one {trainer.dtype} matrix product on all")
     with threadpool_limits(1, "openmp"):
@@ -377,21 +384,26 @@ def matrix_rate():
     return 2 * 4096 * 2048 * 512 / np.median(times) / 1e12
 
 
+FUNCTIONS = (sample, vep, simulated, unseen, speed, training)
+PARTS = {function.__name__: function for function in FUNCTIONS}
+
+
 def main():
     """Run the parts and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=50, help="samples per cell")
-    names = ["sample", "vep", "simulated", "speed"]
+    names = list(PARTS)
     parser.add_argument("--parts", nargs="+", default=names, choices=names)
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
+    if args.smoke:
+        args.n = 1
     mne.set_log_level("ERROR")
     say("\n".join(as_lines(provenance())))
     for part in args.parts:
-        simulated(args.n) if part == "simulated" else globals()[part]()
-    fname = RESULT
+        PARTS[part](args)
+    fname = args.results / "first_results.txt"
     if args.parts != names:  # some parts must not replace the whole
-        fname = RESULT.with_stem("-".join([RESULT.stem, *args.parts]))
-    fname.parent.mkdir(exist_ok=True)
+        fname = fname.with_stem("-".join([fname.stem, *args.parts]))
     fname.write_text("\n".join(LINES) + "\n")
 
 

@@ -23,7 +23,7 @@ import mne
 import numpy as np
 import scipy.signal
 import torch
-from options import SMALL_LIBRARY, figures_folder, parse_args
+from options import figures_folder, parse_args
 from provenance import as_lines, provenance
 from scipy import sparse
 from scipy.io import loadmat
@@ -248,7 +248,7 @@ def authors_methods(model):
     return Methods(authors_data()[2], authors_forward(), model)
 
 
-def authors_regions(methods, sizes):
+def authors_regions(methods, small):
     """Return the library and what ``score_cell`` takes as truth: the authors' regions.
 
     Estimates on our parcels are carried over by the share of each region's vertices
@@ -273,11 +273,8 @@ def authors_regions(methods, sizes):
     )
     overlap.sum_duplicates()
     gain = methods.leadfield.projector @ gain / methods.std[:, None]
-    return held_out_library(parcels, **sizes), (
-        gain / np.abs(gain).max(),
-        overlap,
-        parcels,
-    )
+    truth = gain / np.abs(gain).max(), overlap, parcels
+    return held_out_library(parcels, small), truth
 
 
 def authors(args, report):
@@ -292,7 +289,7 @@ def authors(args, report):
     """
     report.say(HEADER)
     methods = authors_methods(args.model)
-    regions, truth = authors_regions(methods, args.sizes)
+    regions, truth = authors_regions(methods, args.smoke)
     template = on_template(authors_data()[2], args)
     run_authors(args, report, "ours", methods, args.library)
     run_authors(args, report, "theirs", methods, regions, truth=truth)
@@ -371,19 +368,20 @@ def meg(args, report):
 
 
 # ---------------------------------------------------------------- 3: other heads
-def head_forward(info, number):
-    """Return the forward of a random head shape that training has not seen."""
+def head_forward(info, number, ico=3):
+    """Return the forward of a random head shape that training has not seen.
+
+    ``ico`` is the resolution of the head model.
+    """
     from train_generic import random_head
 
     shape, layers, ratio, scalp = random_head(
         np.random.default_rng([HEAD_SEED, number]), deform=True
     )
-    conductivity = (0.3,)
-    if "eeg" in info.get_channel_types():
-        conductivity = (scalp, scalp * ratio, scalp)
-        bem = make_template_bem(**shape, **layers, conductivity=conductivity)
-    else:
-        bem = make_template_bem(**shape, conductivity=conductivity)
+    conductivity = (scalp, scalp * ratio, scalp)
+    if "eeg" not in info.get_channel_types():
+        conductivity, layers = (0.3,), {}
+    bem = make_template_bem(**shape, **layers, conductivity=conductivity, ico=ico)
     return mne.make_forward_solution(
         info,
         make_template_trans(info, **shape),
@@ -916,8 +914,7 @@ def main():
     mne.set_log_level("ERROR")
     keep_memory()
     args.model = load_model(args.weights)
-    args.sizes = SMALL_LIBRARY if args.smoke else {}
-    args.library = held_out_library(mne_deepsif.make_template_parcels(), **args.sizes)
+    args.library = held_out_library(mne_deepsif.make_template_parcels(), args.smoke)
     for name in args.parts:
         save(run_part(name, args), name, args.results)
 

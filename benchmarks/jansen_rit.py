@@ -1,7 +1,7 @@
 """Speed of the neural masses, and agreement with The Virtual Brain.
 
 python benchmarks/jansen_rit.py [--tvb-python PATH] [--connectome ZIP] [--quick]
-    [--parts speed agreement]
+    [--parts speed agreement] [--results FOLDER]
 
 Prints network-seconds per second (wall) and per core and second (processor time, which
 other work on the machine changes less), and writes results/jansen_rit.json, of which
@@ -25,17 +25,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from options import parse_args
 from scipy import sparse
 from scipy.signal import find_peaks, welch
 from scipy.stats import t as student
 
-from mne_deepsif.connectome import (
+from mne_deepsif.simulation.connectome import (
     NMM_994_INDEX,
     Connectome,
     make_distance_connectome,
     read_tvb_connectivity,
 )
-from mne_deepsif.jansen_rit import INPUT_SETTINGS, simulate_jansen_rit
+from mne_deepsif.simulation.jansen_rit import INPUT_SETTINGS, simulate_jansen_rit
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
@@ -321,8 +322,8 @@ def main():
     parser.add_argument("--connectome", default=SHARED)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    args = parser.parse_args()
-    fname = HERE / "results" / "jansen_rit.json"
+    args = parse_args(parser)
+    fname = args.results / "jansen_rit.json"
     results = json.loads(fname.read_text()) if fname.is_file() else {}
     results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
     connectomes = make_connectomes(args.connectome)
@@ -336,7 +337,6 @@ def main():
         results |= compare(args.tvb_python, main, args.quick)
     text = json.dumps(results, indent=2, default=float)
     print(text)
-    fname.parent.mkdir(exist_ok=True)
     fname.write_text(text + "\n")
 
 

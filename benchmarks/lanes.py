@@ -1,6 +1,6 @@
 """What explicit SIMD vectors are worth: the integrator beside plain numba loops.
 
-    python benchmarks/lanes.py [--repeats 9] [--duration 2] [--output FILE]
+    python benchmarks/lanes.py [--repeats 9] [--duration 2] [--results FOLDER]
 
 ``mne_deepsif.simulation._lanes`` gives LLVM vectors of 16 numbers. This script has the
 same integrator in plain loops over 16 lanes, with the same polynomials and generator,
@@ -17,17 +17,16 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import mne
 import numpy as np
 from numba import njit
+from options import parse_args
 from provenance import provenance
 
 import mne_deepsif
 from mne_deepsif.simulation import _blocks, _lanes
 
-RESULT = Path(__file__).parent / "results" / "lanes.json"
 PROCESSORS = {"this processor": {}, "Haswell (AVX2)": {"NUMBA_CPU_NAME": "haswell"}}
 N_LANES, N_ROWS = _lanes.N_LANES, 9
 OPTIONS = dict(fastmath=True, error_model="numpy", nogil=True)
@@ -231,9 +230,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--duration", type=float, default=2.0, help="s of activity")
-    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--here", action="store_true", help="only here, as JSON")
-    args = parser.parse_args()
+    args = parse_args(parser)
     if args.here:
         mne.set_log_level("ERROR")
         print(json.dumps(time_both(args.duration, args.repeats)))
@@ -247,7 +245,8 @@ def main():
     for name, cases in record["figures"].items():
         for case, found in cases.items():
             print(f"{name}, {case}: plain loops {found['plain over vectors']:.2f} x")
-    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    fname = args.results / "lanes.json"
+    fname.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

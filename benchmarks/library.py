@@ -18,24 +18,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-HERE = Path(__file__).parent
+from options import parse_args
+
 # half of a mixed library is spikes as they are
 LIBRARIES = {
     "spikes and others": dict(n_waveforms=100_000),
     "spikes only": dict(n_waveforms=50_000, papers_only=True),
 }
+SMALL = dict(n_parcels=100, n_patches=1000, n_waveforms=100, background=8.0)
 
 
-def build(options):
+def build(n_parcels=994, **options):
     """Build one library in this process and return its figures."""
     wall, cpu = time.perf_counter(), time.process_time()
-    from mne_deepsif import make_template_parcels
-    from mne_deepsif.library import SHARES, make_library
-    from mne_deepsif.template import data_path
+    from mne_deepsif import data_path, make_template_parcels
+    from mne_deepsif.simulation.library import SHARES, make_library
 
-    parcels = make_template_parcels()
+    parcels = make_template_parcels(n_parcels)
     library = make_library(parcels, **options)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     start = time.perf_counter()
@@ -76,18 +76,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sfreq", type=float, default=125.0)
     parser.add_argument("--build", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
     if args.build:
-        print(json.dumps(build(json.loads(args.build))))
+        print(json.dumps(build(**json.loads(args.build))))
         return
     results = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load average at the start": os.getloadavg(),
         "sfreq (Hz)": args.sfreq,
     }
-    fname = HERE / "results" / "library.json"
+    fname = args.results / "library.json"
+    small = SMALL if args.smoke else {}
     for name, options in LIBRARIES.items():
-        results[name] = build_apart(options | {"sfreq": args.sfreq})
+        results[name] = build_apart(options | {"sfreq": args.sfreq} | small)
         text = json.dumps(results, indent=2)
         fname.write_text(text + "\n", encoding="utf-8")
     print(text)

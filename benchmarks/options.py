@@ -9,8 +9,15 @@ from pathlib import Path
 from provenance import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-# of a smoke run; the neural masses of the template's parcels take half a minute of it
-SMALL_LIBRARY = dict(n_patches=1000, n_waveforms=100, background=16.0)
+# options of the one library that smoke runs share; its simulation takes half a minute
+SMALL_LIBRARY = dict(
+    sfreq=500.0,
+    n_patches=1000,
+    n_waveforms=100,
+    background=16.0,
+    papers_only=True,
+    random_state=0,
+)
 
 
 def parse_args(parser, *, smoke=False):

@@ -20,19 +20,20 @@ import time
 import mne
 import numpy as np
 import torch
-from generic import N_HEADS, RESULTS, head_forward, keep_memory
+from generic import N_HEADS, head_forward, keep_memory
+from options import SMALL_LIBRARY, parse_args
 from provenance import provenance
 from scoring import biosemi_info, helmet
 from train_generic import folded_normals, with_normals
 
-from mne_deepsif.estimator import _sensors
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.library import make_library
-from mne_deepsif.network import N_KERNELS, make_network
-from mne_deepsif.training import Trainer, TrainingOptions
-from mne_deepsif.weights import load_estimator
+from mne_deepsif.estimator import make_training_leadfield
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.inverse.weights import load_model
+from mne_deepsif.network.architectures import make_network
+from mne_deepsif.network.encoder import N_KERNELS
+from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
-RESULT = RESULTS / "personalisation.json"
 # name: (learning rate, factor of the updates, parameters that are trained)
 VARIANTS = {
     "learning rate 1e-4": (1e-4, 1, ""),
@@ -46,25 +47,31 @@ VARIANTS = {
 }
 
 
-def make_heads():
-    """Return Info and forward of each head, by name."""
-    eeg, meg = biosemi_info(), helmet(0.0)
-    fwd = head_forward(meg, N_HEADS + 2)
+def make_electrodes(ico):
+    """Return Info and forward of the head with electrodes."""
+    info = biosemi_info()
+    return info, head_forward(info, N_HEADS + 1, ico)
+
+
+def make_folded(ico):
+    """Return Info and forward of the magnetometers over a cortex with other folds."""
+    info = helmet(0.0)
+    fwd = head_forward(info, N_HEADS + 2, ico)
     folds = folded_normals(fwd["src"], np.random.default_rng(N_HEADS + 2), 3e-3)
-    return {
-        "64 electrodes": (eeg, head_forward(eeg, N_HEADS + 1)),
-        "102 mag, folded": (meg, with_normals(fwd, folds)),
-    }
+    return info, with_normals(fwd, folds)
+
+
+HEADS = {"64 electrodes": make_electrodes, "102 mag, folded": make_folded}
 
 
 def make_start(start, learning_rate, trained):
     """Return the network to start from, and the learning rate."""
-    network = copy.deepcopy(start.network_).float()
+    network = copy.deepcopy(start.network).float()
     if learning_rate is None:
-        learning_rate, n_parcels = 1e-3, start.parcels_.n_parcels
+        learning_rate, n_parcels = 1e-3, start.parcels.n_parcels
         n_features = N_KERNELS * n_parcels
         network = make_network(
-            "compact", n_features, n_parcels, start.n_times_, **network.sizes
+            "compact", n_features, n_parcels, start.n_times, **network.sizes
         )
     parts = trained.split()
     for parameter, values in network.named_parameters():
@@ -72,16 +79,16 @@ def make_start(start, learning_rate, trained):
     return network, learning_rate
 
 
-def personalise(start, library, sensors, n_steps, learning_rate, trained):
+def personalise(start, library, leadfield, n_steps, learning_rate, trained):
     """Train, and return the losses and the time."""
     network, learning_rate = make_start(start, learning_rate, trained)
     options = TrainingOptions(
         n_steps=n_steps,
         learning_rate=learning_rate,
-        n_warmup=min(200, n_steps // 10),
+        n_warmup=min(200, max(1, n_steps // 10)),
         validate_every=max(1, n_steps // 4),
     )
-    trainer = Trainer(network, library, [sensors], options)
+    trainer = Trainer(network, library, [leadfield], options)
     began = time.perf_counter()
     trainer.run()
     return dict(history=trainer.history, seconds=time.perf_counter() - began)
@@ -91,30 +98,34 @@ def main():
     """Train the variants one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
     mne.set_log_level("ERROR")
     keep_memory()
-    start = load_estimator("generic")
-    library = make_library(start.parcels_, sfreq=start.sfreq_)
-    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    start = load_model("generic")
+    options = SMALL_LIBRARY if args.smoke else dict(sfreq=start.sfreq)
+    library = make_library(start.parcels, **options)
+    fname = args.results / "personalisation.json"
+    results = json.loads(fname.read_text()) if fname.exists() else {}
     results |= provenance() | dict(threads=torch.get_num_threads())
-    for head, (info, fwd) in make_heads().items():
+    for head in args.heads:
+        info, fwd = HEADS[head](2 if args.smoke else 3)
         leadfield = make_leadfield(
-            info, fwd, mne.make_ad_hoc_cov(info), parcels=start.parcels_
+            info, fwd, mne.make_ad_hoc_cov(info), parcels=start.parcels
         )
-        sensors = _sensors(leadfield, start.encoder)
+        leadfield = make_training_leadfield(leadfield, start.encoder)
         found = results.setdefault("heads", {}).setdefault(head, {})
         for name in args.only:
             learning_rate, factor, trained = VARIANTS[name]
-            n_steps = int(factor * args.updates)
+            n_steps = max(1, int(factor * args.updates))
             found[name] = personalise(
-                start, library, sensors, n_steps, learning_rate, trained
+                start, library, leadfield, n_steps, learning_rate, trained
             )
             losses = " ".join(f"{loss:.4f}" for _, loss in found[name]["history"])
             seconds = found[name]["seconds"]
             print(f"{head}: {name:32s} {n_steps} updates, {seconds:.0f} s: {losses}")
-            RESULT.write_text(json.dumps(results, indent=1) + "\n")
+            fname.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

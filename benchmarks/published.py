@@ -28,20 +28,24 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
+from options import parse_args
 from provenance import ROOT, as_lines, provenance
 from scipy.io import loadmat
 
 import mne_deepsif
-from mne_deepsif import metrics
-from mne_deepsif.connectome import NMM_994_INDEX
-from mne_deepsif.library import make_library
-from mne_deepsif.network import N_KERNELS, make_network
-from mne_deepsif.parcels import _build_parcels
+from mne_deepsif import Model, metrics
+from mne_deepsif.head.parcels import _build_parcels
+from mne_deepsif.inverse.files import write_model
+from mne_deepsif.network.architectures import make_network
+from mne_deepsif.network.device import resolve_device
+from mne_deepsif.network.encoder import N_KERNELS
 from mne_deepsif.simulation import Simulator
-from mne_deepsif.training import Sensors, Trainer, TrainingOptions, resolve_device
+from mne_deepsif.simulation.connectome import NMM_994_INDEX
+from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.batches import TrainingLeadfield
+from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
 DATA = ROOT.parent / "shared" / "data" / "reference"
-RESULT = ROOT / "benchmarks" / "results" / "published.txt"
 TRAIN_SEED, TEST_SEED = 1, 9000  # of the libraries
 SFREQ, N_TIMES = 500.0, 500  # of the papers' samples
 SNRS = (5.0, 10.0, 15.0, 20.0)  # dB, nominal, of the papers' test samples
@@ -143,10 +147,10 @@ class Published:
     """The papers' network: channels in, windows of 1 s."""
 
     encoder, architecture = "sensors", "published"
-    options = TrainingOptions(n_sensors=1, learning_rate=3e-4)  # the papers' rate
+    options = TrainingOptions(n_leadfields=1, learning_rate=3e-4)  # the papers' rate
 
     def __init__(self, gain, args):
-        self.sensors, self.sfreq = Sensors(gain), args.sfreq
+        self.leadfield, self.sfreq = TrainingLeadfield(gain), args.sfreq
         self.options = replace(
             self.options,
             n_times=round(args.sfreq),
@@ -155,25 +159,24 @@ class Published:
         )
         self.n_features = len(gain)
 
-    def prepare(self, data, gain):
-        """Return data and gain as the network's estimate takes them."""
-        return data, gain
+    def given(self, channels):
+        """Return data or gain as the network's estimate takes them."""
+        return channels
 
 
 class Compact:
     """Our network: back-projections in, windows of 64 samples at 125 Hz."""
 
     encoder, architecture, sfreq = "backprojection", "compact", 125.0
-    options = TrainingOptions(n_sensors=1)
+    options = TrainingOptions(n_leadfields=1)
 
     def __init__(self, gain, args):
-        self.sensors = Sensors(gain, reference_whitener(len(gain)))
+        self.leadfield = TrainingLeadfield(gain, reference_whitener(len(gain)))
         self.n_features = N_KERNELS * gain.shape[1]
 
-    def prepare(self, data, gain):
-        """Return data and gain as the network's estimate takes them."""
-        whitener = self.sensors.whitener
-        return whitener @ data, whitener @ gain
+    def given(self, channels):
+        """Return data or gain as the network's estimate takes them."""
+        return self.leadfield.whitener @ channels
 
 
 def make_trainer(kind, library, options, device, **kwargs):
@@ -181,7 +184,7 @@ def make_trainer(kind, library, options, device, **kwargs):
     network = make_network(
         kind.architecture, kind.n_features, n_parcels, options.n_times, options.seed
     )
-    return Trainer(network, library, [kind.sensors], options, device=device, **kwargs)
+    return Trainer(network, library, [kind.leadfield], options, device=device, **kwargs)
 
 
 def count_updates(kind, library, minutes, device):
@@ -196,7 +199,7 @@ def count_updates(kind, library, minutes, device):
 
 
 def train(kind, parcels, args, device, out):
-    """Train one network; return the estimator and the record of the training."""
+    """Train one network; return the model and the record of the training."""
     library = read_library(parcels, kind.sfreq, TRAIN_SEED, args)
     plan = out / f"{kind.architecture}.json"
     if not plan.exists():
@@ -223,28 +226,27 @@ def train(kind, parcels, args, device, out):
         for step, loss in trainer.history
     ]
     record = {"curve": curve, "options": asdict(options), "seconds": trainer.seconds}
-    estimator = as_estimator(kind, trainer, parcels)
-    estimator.save(out / f"{kind.architecture}-deepsif.safetensors", overwrite=True)
-    return estimator, record
+    model = make_model(kind, trainer, parcels)
+    params = {"sfreq": model.sfreq, "n_times": model.n_times}
+    fname = out / f"{kind.architecture}-deepsif.safetensors"
+    write_model(model, fname, params, overwrite=True)
+    return model, record
 
 
-def as_estimator(kind, trainer, parcels):
-    """Return the trained network as the estimator that users have."""
-    estimator = mne_deepsif.DeepSIFEstimator(
-        weights=None,
+def make_model(kind, trainer, parcels):
+    """Return the trained network as the model that users have."""
+    labels = loadmat(DATA / "electrode_75.mat", squeeze_me=True)["eloc75"]["labels"]
+    return Model(
+        network=trainer.network,
         encoder=kind.encoder,
-        architecture=kind.architecture,
         parcels=parcels,
         sfreq=kind.sfreq,
         n_times=trainer.options.n_times,
+        architecture=kind.architecture,
+        ch_names=list(labels) if kind.encoder == "sensors" else None,
+        recipe={"script": "benchmarks/published.py", "n_steps": trainer.step},
+        history=list(trainer.history),
     )
-    estimator.network_, estimator.parcels_ = trainer.network, parcels
-    estimator.sfreq_, estimator.n_times_ = kind.sfreq, trainer.options.n_times
-    labels = loadmat(DATA / "electrode_75.mat", squeeze_me=True)["eloc75"]["labels"]
-    estimator.ch_names_ = list(labels) if kind.encoder == "sensors" else None
-    estimator.history_ = list(trainer.history)
-    estimator.recipe_ = {"script": "benchmarks/published.py", "n_steps": trainer.step}
-    return estimator
 
 
 # ---------------------------------------------------------------- scores
@@ -270,12 +272,13 @@ def draw(library, gain, n_sources, n_samples):
             left -= CHUNK
 
 
-def score(kinds, estimators, library, gain, parcels, n_sources, n_samples):
+def score(kinds, models, library, gain, parcels, n_sources, n_samples):
     """Return {(network, rule): {metric: list of values}} over the sources."""
     scores = {}
+    prepared = [model.prepare(kind.given(gain)) for kind, model in zip(kinds, models)]
     for data, weights, waves in draw(library, gain, n_sources, n_samples):
-        for kind, estimator in zip(kinds, estimators, strict=True):
-            estimates = estimator._estimate(*kind.prepare(data, gain), SFREQ)
+        for kind, one in zip(kinds, prepared, strict=True):
+            estimates = one.estimate(kind.given(data), SFREQ)
             for sources, weight, wave in zip(estimates, weights, waves, strict=True):
                 patches = [np.flatnonzero(profile) for profile in weight]
                 for rule in ("authors", "peak"):
@@ -337,7 +340,7 @@ def main():
     parser.add_argument("--background", type=float, default=300.0, help="of it, in s")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="folder for checkpoints and networks")
-    args = parser.parse_args()
+    args = parse_args(parser)
     mne.set_log_level("WARNING")
     device = resolve_device(args.device)
     out = args.out or mne_deepsif.data_path() / f"published-{args.minutes:g}"
@@ -345,21 +348,21 @@ def main():
     say("\n".join(as_lines(provenance())))
     parcels, gain = read_parcels(), read_gain()
     kinds = [Published(gain, args), Compact(gain, args)]
-    estimators, records = [], {}
+    models, records = [], {}
     for kind in kinds:
-        estimator, records[kind.architecture] = train(kind, parcels, args, device, out)
-        estimators.append(estimator)
+        model, records[kind.architecture] = train(kind, parcels, args, device, out)
+        models.append(model)
         describe(kind, records[kind.architecture])
     say(CONDITIONS)
     library = read_library(parcels, SFREQ, TEST_SEED, args, test=True)
     for n_sources in (1, 2, 3):
-        scores = score(kinds, estimators, library, gain, parcels, n_sources, args.n)
+        scores = score(kinds, models, library, gain, parcels, n_sources, args.n)
         report(n_sources, scores)
     say(PAPERS)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    fname = args.results / "published.txt"
+    fname.write_text("\n".join(LINES) + "\n", encoding="utf-8")
     text = json.dumps(provenance() | records, indent=1)
-    RESULT.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    fname.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

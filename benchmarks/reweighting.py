@@ -3,7 +3,7 @@
     python benchmarks/reweighting.py --out /tmp/generic [--n 40]
 
 ``--out`` is the folder in which ``benchmarks/train_generic.py library`` has put
-``training.npz``: sensors of the two validation heads, waveforms and patches that the
+``training.npz``: leadfields of the two validation heads, waveforms and patches that the
 training left out. Two conditions: noise and background as in the papers, and hard ones
 (noise of 15 to -5 dB, background 2 to 12 dB, and a gain that is wrong by 20 % in each
 channel). Results go to ``results/reweighting.json``.
@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import ROOT, provenance
+from options import parse_args
+from provenance import provenance
 
-from mne_deepsif import metrics, reweighting
-from mne_deepsif.network import backprojection_kernels, encode, principal_components
+from mne_deepsif import metrics
+from mne_deepsif.inverse.weights import load_model
+from mne_deepsif.network import reweighting
+from mne_deepsif.network.encoder import backprojection_kernels, encode_windows
 from mne_deepsif.simulation import Simulator
-from mne_deepsif.training import read_training_set
-from mne_deepsif.weights import load_estimator
+from mne_deepsif.training.training_set import read_training_set
 
-RESULT = ROOT / "benchmarks" / "results" / "reweighting.json"
 CONDITIONS = {  # background (dB), sensor noise (dB), error of the gain
     "papers": ((10.0, 15.0), (5.0, 25.0), 0.0),
     "hard": ((2.0, 12.0), (-5.0, 15.0), 0.2),
@@ -49,8 +50,8 @@ VARIANTS = {
 }
 
 
-def draw(sensors, library, n_samples, condition, seed):
-    """Return gain, patterns, courses, truth of samples seen by these sensors."""
+def draw(leadfield, library, n_samples, condition, seed):
+    """Return whitened gain, whitened data and truth of samples."""
     background_snr, sensor_snr, error = CONDITIONS[condition]
     simulator = Simulator(
         library,
@@ -61,7 +62,7 @@ def draw(sensors, library, n_samples, condition, seed):
         margin=-0.1,
         seed=seed,
     )
-    gain = torch.as_tensor(sensors.gain).float()
+    gain = torch.as_tensor(leadfield.gain).float()
     generator = torch.Generator().manual_seed(seed)
     wrong = torch.randn(gain.shape, generator=generator)
     wrong = gain + error * gain.square().mean(0).sqrt() * wrong
@@ -72,8 +73,8 @@ def draw(sensors, library, n_samples, condition, seed):
     for profiles, courses, which in zip(weights, waves, chosen, strict=True):
         present = (which >= 0).numpy()
         truth.append((profiles.numpy()[present], courses.double().numpy()[present]))
-    white = torch.as_tensor(sensors.whitener @ sensors.gain).float()
-    data = torch.as_tensor(sensors.whitener).float() @ data.float()
+    white = torch.as_tensor(leadfield.whitener @ leadfield.gain).float()
+    data = torch.as_tensor(leadfield.whitener).float() @ data.float()
     return white / white.square().mean().sqrt(), data, truth
 
 
@@ -81,14 +82,13 @@ def answers(network, gain, data):
     """Return patterns, courses and the network's answer."""
     kernels = backprojection_kernels(gain.double()).float()
     n_components = network.sizes["n_components"]
-    patterns, courses = principal_components(data.double(), n_components)
-    patterns, courses = patterns.float(), courses.float()
+    encoded = encode_windows(data.double(), kernels, n_components)
     with torch.inference_mode():
-        return patterns, courses, network(encode(patterns, kernels)).mT
+        return encoded.data, encoded.courses, network(encoded.X).mT
 
 
 def add_scores(scores, sources, truth, parcels):
-    """Score the estimates of one set of sensors."""
+    """Score the estimates of one leadfield."""
     for estimate, (profiles, courses) in zip(sources, truth, strict=True):
         patches = [np.flatnonzero(profile) for profile in profiles]
         for rule in ("authors", "peak"):
@@ -118,18 +118,19 @@ def main():
     """Score all variants in both conditions."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=40, help="samples per set of sensors")
-    args = parser.parse_args()
-    estimator = load_estimator("generic")
-    parcels, network = estimator.parcels_, estimator.network_
+    parser.add_argument("--n", type=int, default=40, help="samples per leadfield")
+    args = parse_args(parser)
+    fname = args.results / "reweighting.json"
+    model = load_model("generic")
+    parcels, network = model.parcels, model.network
     library, _, validation = read_training_set(args.out / "training.npz")
     _, library = library.split(0.1, 0)  # as the training does
     names = json.loads((args.out / "sensors.json").read_text())["validation"]
     results = provenance() | {"n": args.n, "conditions": {}}
     for condition in CONDITIONS:
         sets = []
-        for seed, sensors in enumerate(validation):
-            gain, data, truth = draw(sensors, library, args.n, condition, seed)
+        for seed, leadfield in enumerate(validation):
+            gain, data, truth = draw(leadfield, library, args.n, condition, seed)
             sets.append((gain, *answers(network, gain, data), truth))
         found = {}
         for variant in ("the network's answer", *VARIANTS):
@@ -162,7 +163,7 @@ def main():
                     flush=True,
                 )
         results["conditions"][condition] = found
-        RESULT.write_text(json.dumps(results, indent=1) + "\n")
+        fname.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from time import thread_time
 import mne
 import numpy as np
 import torch
+from options import SMALL_LIBRARY
 from provenance import ROOT
 from scipy import sparse
 from threadpoolctl import threadpool_limits
@@ -32,12 +33,17 @@ BATCH = 8  # samples that are estimated at once: few, to stay in the processor's
 SECONDS = Counter()  # processor time of each stage, and the number of samples
 
 
-def held_out_library(parcels, **sizes):
+def held_out_library(parcels, small=False):
     """Return patches, waveforms and background that no training has seen."""
-    sizes = dict(n_patches=4000, n_waveforms=4000, background=60.0) | sizes
-    return make_library(
-        parcels, sfreq=500.0, papers_only=True, random_state=LIBRARY_SEED, **sizes
+    options = dict(
+        sfreq=500.0,
+        n_patches=4000,
+        n_waveforms=4000,
+        background=60.0,
+        papers_only=True,
+        random_state=LIBRARY_SEED,
     )
+    return make_library(parcels, **SMALL_LIBRARY if small else options)
 
 
 # ---------------------------------------------------------------- heads and sensors

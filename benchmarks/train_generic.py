@@ -1,15 +1,16 @@
 """Make the embedded generic weights: forward bank, library, training, packing.
 
-Steps, each of which can be run again or alone::
+Steps, each of which can be run again, alone or after others::
 
     python benchmarks/train_generic.py forwards --out /tmp/generic
     python benchmarks/train_generic.py library --out /tmp/generic
     python benchmarks/train_generic.py train --out /tmp/generic --steps 36000
     python benchmarks/train_generic.py pack --out /tmp/generic
 
-``train`` can be stopped and goes on where it was. Nothing here reads the data that the
-benchmarks test on: heads, montages, helmet positions, patches, waveforms, background
-and noise are drawn from seeds of their own.
+``train`` can be stopped and goes on where it was; ``pack`` writes into the package (and
+its figure into the documentation), or into ``--results``. Nothing here reads the data
+that the benchmarks test on: heads, montages, helmet positions, patches, waveforms,
+background and noise are drawn from seeds of their own.
 """
 
 import argparse
@@ -20,10 +21,12 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import mne
 import numpy as np
 import scipy.linalg
+from options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
 from scipy.spatial import cKDTree
 
 from mne_deepsif.cache import PACKAGE_DATA
@@ -40,16 +43,44 @@ from mne_deepsif.training.batches import TrainingLeadfield
 from mne_deepsif.training.training_set import save_training_set
 
 SEED = 20_261_121
-RECIPE = 3  # to be raised with every change of what a head is
 LIBRARY_SEED = 1
-N_HEADS = 18  # 0 is the template itself; the last two are for validation only
 N_FOLDS = {"eeg": 2, "meg": 3}  # cortices of each set of sensors of a head
-VALIDATION = {
-    16: "eeg-19 eeg-64 eeg-128 hydrocel-64 mag neuromag ctf275 joint-ctf275",
-    17: "eeg-32 eeg-75 eeg-256 hydrocel-128 grad ctf151 joint-neuromag joint-mag",
-}
 STEPS = ("forwards", "library", "train", "average", "pack")
 JOINED = {"eeg-64": "neuromag", "eeg-random0": "mag", "eeg-32": "ctf275"}
+
+
+class Bank(NamedTuple):
+    """Which heads there are, and which of the sensors."""
+
+    recipe: int  # to be raised with every change of what a head is
+    n_heads: int  # 0 is the template itself
+    validation: dict  # heads that no training sees, and their sensors
+    sensors: tuple | None = None  # None: all
+    n_vertices: int | None = None  # of each hemisphere, None: all
+    ico: int = 3  # resolution of the head models
+
+    def has(self, name):
+        """Return whether there are these sensors."""
+        return self.sensors is None or name in self.sensors
+
+
+BANK = Bank(
+    recipe=3,
+    n_heads=18,
+    validation={
+        16: "eeg-19 eeg-64 eeg-128 hydrocel-64 mag neuromag ctf275 joint-ctf275",
+        17: "eeg-32 eeg-75 eeg-256 hydrocel-128 grad ctf151 joint-neuromag joint-mag",
+    },
+)
+SMALL_BANK = Bank(
+    recipe=0,
+    n_heads=2,
+    validation={1: "eeg-19 mag joint-neuromag"},
+    sensors=("eeg-19", "eeg-64", "mag", "neuromag"),
+    n_vertices=2562,  # the first ones: those of ico4
+    ico=2,
+)
+SMALL_NETWORK = "--batch-size 8 --width 16 --gate-width 16 --blocks 1"
 
 
 # ----------------------------------------------------------------------- heads
@@ -324,8 +355,8 @@ def add_projectors(info, rng, share=0.3):
 # -------------------------------------------------------------------- the bank
 
 
-def sensors_of(info, fwd, names, folds, rng):
-    """Return training sensors of some channels, by the path that users take.
+def leadfield_of(info, fwd, names, folds, rng):
+    """Return the leadfield of some channels, by the path that users take.
 
     ``folds`` are the parcels and the normals (MRI coordinates) of a cortex.
     """
@@ -347,7 +378,7 @@ def sensors_of(info, fwd, names, folds, rng):
 
 
 def joined(first, second, rng):
-    """Return MEG and EEG as one set of sensors, one of the two with less noise."""
+    """Return the leadfield of MEG and EEG together, one of the two with less noise."""
     factor = np.exp(rng.normal(0, 0.8))
     return TrainingLeadfield(
         np.concatenate([first.gain * factor, second.gain]),
@@ -355,14 +386,18 @@ def joined(first, second, rng):
     )
 
 
-def head_sensors(index, parcels):
-    """Return the sensors of one head by name."""
+def head_leadfields(index, parcels, bank=BANK):
+    """Return the leadfields of one head, by the name of the sensors."""
     rng = np.random.default_rng([SEED, index])
     shape, layers, ratio, scalp = random_head(rng, deform=index > 0)
     src = make_template_source_space(**shape)
+    for s in src:
+        kept = s["vertno"][: bank.n_vertices]
+        s["inuse"][kept[-1] + 1 :] = 0
+        s.update(vertno=kept, nuse=len(kept))
     conductivity = (scalp, scalp * ratio, scalp)
-    bem = make_template_bem(**shape, **layers, conductivity=conductivity)
-    sensors, folds = {}, {}
+    bem = make_template_bem(**shape, **layers, conductivity=conductivity, ico=bank.ico)
+    leadfields, folds = {}, {}
 
     def folded(name):  # MEG and EEG that are joined see the same folds
         name = JOINED.get(name, name)
@@ -375,9 +410,9 @@ def head_sensors(index, parcels):
         return folds[name]
 
     def add(info, fwd, name, names, kind):
-        for number in range(1 if index in VALIDATION else N_FOLDS[kind]):
+        for number in range(1 if index in bank.validation else N_FOLDS[kind]):
             full = f"{name}~{number}" if number else name
-            sensors[full] = sensors_of(info, fwd, names, folded(full), rng)
+            leadfields[full] = leadfield_of(info, fwd, names, folded(full), rng)
 
     def add_eeg(info, subsets):
         trans = make_template_trans(info, **shape)
@@ -385,63 +420,68 @@ def head_sensors(index, parcels):
             trans["trans"] = misplaced(trans["trans"], rng)
         fwd = mne.make_forward_solution(info, trans, src, bem, mindist=0.0)
         for name, names in subsets.items():
-            add(info, fwd, name, names, "eeg")
+            if bank.has(name):
+                add(info, fwd, name, names, "eeg")
 
     jitter = 0.003 if index else 0.0
     info = eeg_info(rng, jitter)
     add_eeg(info, eeg_subsets(info, rng))
-    if index in VALIDATION:
-        for size in (64, 128):
+    for size in (64, 128):
+        if index in bank.validation and bank.has(f"hydrocel-{size}"):
             kind = "GSN-HydroCel-64_1.0" if size == 64 else f"GSN-HydroCel-{size}"
             net = eeg_info(rng, jitter, kind)
             add_eeg(net, {f"hydrocel-{size}": net.ch_names})
 
-    meg_bem = make_template_bem(**shape, conductivity=(0.3,))
+    meg_bem = make_template_bem(**shape, conductivity=(0.3,), ico=bank.ico)
     trans = make_template_trans(info, **shape)
     mri_head = mne.transforms.invert_transform(trans)
     scalp = mne.transforms.apply_trans(mri_head, bem["surfs"][0]["rr"])
 
     def add_meg(system, suffix=""):
+        if not bank.has(system + suffix):
+            return
         info = meg_info(rng, system, scalp)
         fwd = mne.make_forward_solution(info, trans, src, meg_bem, mindist=0.0)
         kinds = {"mag": "mag", "grad": "grad"} if system == "neuromag" else {}
         for name, kind in {**kinds, system: True}.items():
             names = [info.ch_names[pick] for pick in mne.pick_types(info, meg=kind)]
-            add(info, fwd, name + suffix, names, "meg")
+            if bank.has(name + suffix):
+                add(info, fwd, name + suffix, names, "meg")
 
     add_meg("neuromag")
     add_meg("neuromag", "-2")  # at another position
     add_meg("ctf275")
-    if index in VALIDATION:
+    if index in bank.validation:
         add_meg("ctf151")
     for eeg, meg in JOINED.items():
-        sensors[f"joint-{meg}"] = joined(sensors[meg], sensors[eeg], rng)
-    return sensors
+        if bank.has(eeg) and bank.has(meg):
+            leadfields[f"joint-{meg}"] = joined(leadfields[meg], leadfields[eeg], rng)
+    return leadfields
 
 
-def make_forwards(out, every=1, first=0):
+def make_forwards(out, bank, every=1, first=0):
     """Compute the bank head by head; heads that are there are left alone."""
     parcels = make_template_parcels()
-    for index in range(first, N_HEADS, every):
+    for index in range(first, bank.n_heads, every):
         fname = out / f"head-{index:02d}.npz"
-        if fname.exists() and np.load(fname).get("recipe") == RECIPE:
+        if fname.exists() and np.load(fname).get("recipe") == bank.recipe:
             continue
         start = time.perf_counter()
         arrays = {}
-        for name, sensors in head_sensors(index, parcels).items():
-            scale = np.sqrt(np.mean(np.square(sensors.gain)))
-            arrays[f"{name}_gain"] = (sensors.gain / scale).astype(np.float16)
-            arrays[f"{name}_whitener"] = sensors.whitener.astype(np.float32)
+        for name, one in head_leadfields(index, parcels, bank).items():
+            scale = np.sqrt(np.mean(np.square(one.gain)))
+            arrays[f"{name}_gain"] = (one.gain / scale).astype(np.float16)
+            arrays[f"{name}_whitener"] = one.whitener.astype(np.float32)
         part = fname.with_suffix(".part")
         with open(part, "wb") as file:
-            np.savez(file, seed=[SEED, index], recipe=RECIPE, **arrays)
+            np.savez(file, seed=[SEED, index], recipe=bank.recipe, **arrays)
         os.replace(part, fname)
         seconds = time.perf_counter() - start
         print(f"{fname.name}: {len(arrays) // 2} leadfields, {seconds:.0f} s", flush=1)
 
 
 def read_head(out, index):
-    """Read the sensors of one head, by name."""
+    """Read the leadfields of one head, by name."""
     with np.load(out / f"head-{index:02d}.npz") as arrays:
         names = [name[: -len("_gain")] for name in arrays if name.endswith("_gain")]
         return {
@@ -452,15 +492,15 @@ def read_head(out, index):
         }
 
 
-def with_brain_noise(sensors, activity, rng):
-    """Return sensors whose noise covariance was estimated from ongoing activity.
+def with_brain_noise(leadfield, activity, rng):
+    """Return a leadfield whose noise covariance was estimated from ongoing activity.
 
     Covariances from baselines hold the brain's own activity, whose strongest patterns a
     whitener then turns down: measured ones look like this, ad-hoc ones do not.
 
     Parameters
     ----------
-    sensors : Sensors
+    leadfield : TrainingLeadfield
         Leadfield, whitened for the noise of the channels alone.
     activity : array of shape (n_parcels, n_parcels)
         Covariance of ongoing activity.
@@ -469,35 +509,36 @@ def with_brain_noise(sensors, activity, rng):
 
     Returns
     -------
-    sensors : Sensors
+    leadfield : TrainingLeadfield
         The same leadfield, whitened for noise and activity.
     """
-    gain = sensors.whitener @ sensors.gain
+    gain = leadfield.whitener @ leadfield.gain
     gain = gain * np.exp(rng.normal(0, 0.5, gain.shape[1]))
     covariance = gain @ activity @ gain.T
     covariance *= len(covariance) / np.trace(covariance)
     covariance *= np.exp(rng.uniform(np.log(0.1), np.log(100)))
     values, vectors = np.linalg.eigh(np.eye(len(covariance)) + covariance)
-    whitener = (vectors / np.sqrt(values)).T @ sensors.whitener
-    return TrainingLeadfield(sensors.gain, whitener.astype(np.float32))
+    whitener = (vectors / np.sqrt(values)).T @ leadfield.whitener
+    return TrainingLeadfield(leadfield.gain, whitener.astype(np.float32))
 
 
-def make_training_set(out):
-    """Put library and bank into the one file that training reads.
+def make_training_set(out, bank, library):
+    """Put a library (its options are given) and the bank into one file for training.
 
     ``sensors.json`` names the leadfields of both groups, in their order.
     """
-    library = make_library(make_template_parcels(), random_state=LIBRARY_SEED)
-    heads = {index: read_head(out, index) for index in range(N_HEADS)}
+    library = make_library(make_template_parcels(), **library)
+    heads = {index: read_head(out, index) for index in range(bank.n_heads)}
     names = {"train": [], "validation": []}
-    for index, sensors in heads.items():
-        group = "validation" if index in VALIDATION else "train"
-        picks = VALIDATION[index].split() if index in VALIDATION else sensors
+    for index, leadfields in heads.items():
+        held_out = bank.validation.get(index)
+        group = "train" if held_out is None else "validation"
+        picks = leadfields if held_out is None else held_out.split()
         names[group] += [(index, name) for name in picks]
     groups = [[heads[index][name] for index, name in names[kind]] for kind in names]
     background = np.asarray(library.background, np.float32)
     activity = np.cov(background.astype(float))
-    rng = np.random.default_rng([SEED, N_HEADS])
+    rng = np.random.default_rng([SEED, bank.n_heads])
     for group in groups:  # every second one as with a measured covariance
         group[::2] = [with_brain_noise(one, activity, rng) for one in group[::2]]
     (out / "sensors.json").write_text(json.dumps({"seed": SEED, **names}, indent=1))
@@ -505,14 +546,15 @@ def make_training_set(out):
     os.replace(out / "part.npz", out / "training.npz")
 
 
-def train(out, steps):
+def train(out, steps, small):
     """Train; goes on from the checkpoint if there is one.
 
     A single arena of memory: threads but the first otherwise hand large arrays back to
     the system each time, and an update takes 1.4 times as long.
     """
     command = [sys.executable, "-m", "mne_deepsif.training", out / "training.npz", out]
-    command += ["--steps", str(steps), "--compile"]
+    command += ["--steps", str(steps)]
+    command += SMALL_NETWORK.split() if small else ["--compile"]
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
     os.execve(sys.executable, list(map(str, command)), environment)
 
@@ -526,16 +568,24 @@ def average(out, start, shares=(0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)):
     """
     import torch
 
-    from mne_deepsif.network import make_network
-    from mne_deepsif.training import Trainer, TrainingOptions, read_training_set
+    from mne_deepsif.network.architectures import make_network
+    from mne_deepsif.network.encoder import N_KERNELS
+    from mne_deepsif.training.trainer import Trainer
+    from mne_deepsif.training.training_set import read_training_set
 
     record = json.loads((out / "history.json").read_text())
     library, _, validation = read_training_set(out / "training.npz")
     n_parcels = len(library.background)
-    network = make_network("compact", 2 * n_parcels, n_parcels, 64, **record["sizes"])
-    options = TrainingOptions(**record["options"] | {"n_validation": 4096})
+    options = read_options(record)
+    network = make_network(
+        "compact", N_KERNELS * n_parcels, n_parcels, options.n_times, **record["sizes"]
+    )
     trainer = Trainer(
-        network, library, validation[:1], options, validation_sensors=validation
+        network,
+        library,
+        validation[:1],
+        replace(options, n_validation=8 * options.n_validation),
+        validation_leadfields=validation,
     )
     old, new = (torch.load(f, weights_only=True) for f in (start, out / "weights.pt"))
     states, losses = [], []
@@ -551,7 +601,16 @@ def average(out, start, shares=(0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)):
     (out / "history.json").write_text(json.dumps(record, indent=1))
 
 
-def pack(out):
+def read_options(record):
+    """Return the options of a training; JSON has turned numbers of sources to text."""
+    from mne_deepsif.training.trainer import TrainingOptions
+
+    options = record["options"]
+    n_sources = {int(number): p for number, p in options["n_sources"].items()}
+    return TrainingOptions(**options | {"n_sources": n_sources})
+
+
+def pack(out, n_heads, results):
     """Write the trained network as the embedded weights.
 
     ``stages.json``, if there is one, says what the training started from: a list of
@@ -561,38 +620,40 @@ def pack(out):
 
     import torch
 
-    from mne_deepsif import weights
-    from mne_deepsif.estimator import DeepSIFEstimator
-    from mne_deepsif.files import write_estimator
-    from mne_deepsif.network import make_network
+    from mne_deepsif import Model
+    from mne_deepsif.inverse.files import write_model
+    from mne_deepsif.network.architectures import make_network
+    from mne_deepsif.network.encoder import N_KERNELS
 
     parcels = make_template_parcels()
     record = json.loads((out / "history.json").read_text())
+    n_parcels, n_times = parcels.n_parcels, record["options"]["n_times"]
     network = make_network(
-        "compact",
-        2 * parcels.n_parcels,
-        parcels.n_parcels,
-        record["options"]["n_times"],
-        **record["sizes"],
+        "compact", N_KERNELS * n_parcels, n_parcels, n_times, **record["sizes"]
     )
     network.load_state_dict(torch.load(out / "weights.pt", weights_only=True))
-    estimator = DeepSIFEstimator(weights=None)
-    estimator.network_, estimator.parcels_ = network.eval(), parcels
-    estimator.sfreq_, estimator.n_times_ = 125.0, record["options"]["n_times"]
-    estimator.ch_names_, estimator.history_ = None, record["history"]
     losses = [loss for _, loss in record["history"]]
-    estimator.metrics_ = {"error on heads never trained on": min(losses)}
     stages = out / "stages.json"
-    estimator.recipe_ = {
-        "script": "benchmarks/train_generic.py",
-        "stages": json.loads(stages.read_text()) if stages.exists() else [],
-        "options": record["options"],
-        "seconds": record["seconds"],
-        "average": record.get("average"),
-        "n_heads": N_HEADS - len(VALIDATION),
-    }
-    fname = weights._DATA / "generic.safetensors"
-    write_estimator(estimator, fname, overwrite=True, dtype=np.float16)
+    model = Model(
+        network=network.eval(),
+        encoder="backprojection",
+        parcels=parcels,
+        sfreq=125.0,
+        n_times=n_times,
+        recipe={
+            "script": "benchmarks/train_generic.py",
+            "stages": json.loads(stages.read_text()) if stages.exists() else [],
+            "options": record["options"],
+            "seconds": record["seconds"],
+            "average": record.get("average"),
+            "n_heads": n_heads,
+        },
+        history=record["history"],
+        metrics={"error on heads never trained on": min(losses)},
+    )
+    folder = PACKAGE_DATA if results == RESULTS else results
+    fname = folder / "generic.safetensors"
+    write_model(model, fname, {}, overwrite=True, dtype=np.float16)
     registry = {
         "generic": {
             "file": fname.name,
@@ -601,12 +662,12 @@ def pack(out):
             "description": "EEG, MEG or both, any montage and head.",
         }
     }
-    (weights._DATA / "weights.json").write_text(json.dumps(registry, indent=1) + "\n")
-    draw_curve(out)
+    (folder / "weights.json").write_text(json.dumps(registry, indent=1) + "\n")
+    draw_curve(out, figures_folder(results))
 
 
-def draw_curve(out):
-    """Draw the learning curve into the documentation."""
+def draw_curve(out, folder):
+    """Draw the learning curve."""
     import matplotlib.pyplot as plt
 
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -619,28 +680,41 @@ def draw_curve(out):
     ax.plot(*zip(*history, strict=True), label="heads and systems never trained on")
     ax.set(xlabel="updates", ylabel="share of the sources' power that is missed")
     ax.legend()
-    fig.savefig(ROOT / "doc" / "figures" / "learning_curve.png", dpi=120)
+    fig.savefig(folder / "learning_curve.png", dpi=120)
     plt.close(fig)
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("step", nargs="+", choices=STEPS)
     parser.add_argument("--start", type=Path, help="average: weights to average with")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=36_000)
     parser.add_argument("--every", type=int, default=1, help="forwards: 2 of ...")
     parser.add_argument("--first", type=int, default=0, help="... two processes")
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
+    if "train" in args.step[:-1]:
+        parser.error("train takes the place of this process: give it last, or alone.")
     args.out.mkdir(parents=True, exist_ok=True)
     mne.set_log_level("WARNING")
-    if args.step == "forwards":
-        make_forwards(args.out, args.every, args.first)
-    elif args.step == "library":
-        make_training_set(args.out)
-    elif args.step == "train":
-        train(args.out, args.steps)
-    elif args.step == "average":
+    for step in args.step:
+        run_step(step, args)
+
+
+def run_step(step, args):
+    bank = SMALL_BANK if args.smoke else BANK
+    if step == "forwards":
+        make_forwards(args.out, bank, args.every, args.first)
+    elif step == "library":
+        library = SMALL_LIBRARY if args.smoke else dict(random_state=LIBRARY_SEED)
+        make_training_set(args.out, bank, library)
+    elif step == "train":
+        train(args.out, args.steps, args.smoke)
+    elif step == "average":
         average(args.out, args.start)
     else:
-        pack(args.out)
+        pack(args.out, bank.n_heads - len(bank.validation), args.results)
+
+
+if __name__ == "__main__":
+    main()

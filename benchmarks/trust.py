@@ -1,11 +1,12 @@
 """Calibrate and test the trust report on simulated recordings.
 
     python benchmarks/trust.py fit --n 200     # writes mne_deepsif/data/trust.json
-    python benchmarks/trust.py test --n 200    # writes results and the figure
+    python benchmarks/trust.py test --n 200    # writes results/trust.txt and the figure
 
-To be run again, in this order, whenever the generic weights change. ``--n`` is the
-number of good recordings; there are as many with an artefact. Heads, montages, patches,
-waveforms and noise of ``fit`` and ``test`` share no seed, and no head.
+With ``--results`` all of them go to that folder. To be run again, in this order,
+whenever the generic weights change. ``--n`` is the number of good recordings; there are
+as many with an artefact. Heads, montages, patches, waveforms and noise of ``fit`` and
+``test`` share no seed, and no head.
 """
 
 import argparse
@@ -13,42 +14,47 @@ import json
 
 import mne
 import numpy as np
-from provenance import ROOT, as_lines, provenance
+from options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
+from provenance import as_lines, provenance
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
 import mne_deepsif
-from mne_deepsif import features, trust
-from mne_deepsif.leadfield import make_leadfield
-from mne_deepsif.library import make_library
-from mne_deepsif.parcels import make_template_parcels
-from mne_deepsif.prepared import apply_array, make_plan
-from mne_deepsif.template import (
+from mne_deepsif.cache import PACKAGE_DATA
+from mne_deepsif.head import eyes
+from mne_deepsif.head.leadfield import make_leadfield
+from mne_deepsif.head.parcels import make_template_parcels
+from mne_deepsif.head.template import (
     make_template_bem,
     make_template_source_space,
     make_template_trans,
 )
-from mne_deepsif.weights import load_estimator
+from mne_deepsif.inverse.plan import estimate_parcels, make_plan
+from mne_deepsif.inverse.weights import load_model
+from mne_deepsif.simulation.library import make_library
+from mne_deepsif.trust.confidence import confidence_of, estimate_again, stability
+from mne_deepsif.trust.features import FEATURES, measure_features
+from mne_deepsif.trust.verdict import KINDS, classify, list_reasons
 
-MODEL = ROOT / "mne_deepsif" / "data" / "trust.json"
-RESULT = ROOT / "benchmarks" / "results" / "trust.txt"
-FIGURE = ROOT / "doc" / "figures" / "reliability.png"
 SEEDS = {"fit": 1_205, "test": 88_305}
 N_HEADS = 3  # of fit, and as many others of test
+N_PASSES = 10  # estimates behind a map
 ARTEFACTS = ("noise", "blink", "line", "electrode")
 
 
 # ---------------------------------------------------------------- heads, sensors
 
 
-def draw_heads(rng, n_heads):
-    """Return forwards (fixed orientation, ico4): EEG of random heads, and one MEG."""
-    return [
-        _draw_head(rng, "meg" if i == n_heads - 1 else "eeg") for i in range(n_heads)
-    ]
+def draw_heads(rng, n_heads, ico=3):
+    """Return forwards (fixed orientation, ico4): EEG of random heads, and one MEG.
+
+    ``ico`` is the resolution of the head models.
+    """
+    kinds = ["eeg"] * (n_heads - 1) + ["meg"]
+    return [_draw_head(rng, kind, ico) for kind in kinds]
 
 
-def _draw_head(rng, kind):
+def _draw_head(rng, kind, ico):
     scale = rng.uniform(0.92, 1.08) * rng.uniform(0.95, 1.05, 3)
     affine = np.diag(np.r_[scale, 1.0])
     src = make_template_source_space(affine=affine)
@@ -60,7 +66,7 @@ def _draw_head(rng, kind):
     else:
         info = _eeg_info(rng)
         conductivity = (0.33, 0.33 / rng.uniform(25, 70), 0.33)
-    bem = make_template_bem(affine=affine, conductivity=conductivity)
+    bem = make_template_bem(affine=affine, conductivity=conductivity, ico=ico)
     trans = make_template_trans(info, affine=affine)
     fwd = mne.make_forward_solution(info, trans, src, bem, mindist=0.0)
     return info, mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=True)
@@ -194,10 +200,10 @@ def _eye_field(info, shift):
     Those are dipoles in an infinite conductor, of unequal size.
     """
     if "eeg" not in info.get_channel_types():
-        return features.eye_gain(info, shift)
+        return eyes.eye_gain(info, shift)
     points = np.array([ch["loc"][:3] for ch in info["chs"]])
-    eyes = features._nasion(info) + features._EYES + shift
-    away = points[:, None] - eyes
+    places = eyes._nasion(info) + eyes._EYES + shift
+    away = points[:, None] - places
     distance = np.linalg.norm(away, axis=2, keepdims=True)
     return np.average(away / distance**3, axis=1, weights=[1.0, 0.8])
 
@@ -234,50 +240,51 @@ _ARTEFACTS = {"blink": _blink, "line": _line, "electrode": _electrode}
 # ---------------------------------------------------------------- measuring
 
 
-def measure(estimator, evoked, fwd, noise_cov, n_passes=0):
+def measure(model, evoked, fwd, noise_cov, n_passes=0):
     """Return features and, if asked for, estimates from subsets of the channels."""
     plan = make_plan(
         evoked.info,
         fwd,
         noise_cov,
-        estimator,
+        model,
         label=None,
         pick_ori=None,
         rank=None,
         subjects_dir=None,
     )
-    data = evoked.data[plan.picks]
-    sources, _ = apply_array(evoked.data, plan)
-    numbers, _, _ = features.measure_features(
-        plan.leadfield, data, sources, plan.info["sfreq"], plan.operator._eyes
+    estimate = estimate_parcels(evoked.data, plan)
+    numbers, _, _ = measure_features(
+        plan.leadfield, estimate, plan.info["sfreq"], plan.operator._eyes
     )
-    passes = np.array(list(trust._passes(data, plan, n_passes, 0)))
+    passes = estimate_again(estimate.data, plan, n_passes, 0)
     return numbers, passes, len(plan.leadfield.whitener)
 
 
-def collect(name, n_samples, n_passes=10):
+def collect(name, n_samples, small):
     """Simulate and measure; returns features by kind, and stability with truth."""
-    estimator = load_estimator("generic")
+    model = load_model("generic")
     rng = np.random.default_rng(SEEDS[name])
-    heads = draw_heads(rng, N_HEADS)
-    background = make_library(make_template_parcels()).background
+    n_heads, ico, n_passes = (2, 2, 2) if small else (N_HEADS, 3, N_PASSES)
+    heads = draw_heads(rng, n_heads, ico)
+    options = SMALL_LIBRARY if small else {}
+    background = make_library(make_template_parcels(), **options).background
     activity = np.cov(np.asarray(background, float))
-    numbers = {kind: [] for kind in trust.KINDS}
+    numbers = {kind: [] for kind in KINDS}
     tables, truths = [], []
     for sample in range(n_samples):
         evoked, fwd, truth, cov = draw_good(rng, heads, activity)
         # the maps take most of the time: a third of the recordings is enough
         wanted = n_passes if sample % 3 == 0 else 0
-        found, passes, rank = measure(estimator, evoked, fwd, cov, wanted)
+        found, passes, rank = measure(model, evoked, fwd, cov, wanted)
         numbers["good"].append(found)
         if wanted:
-            tables.append(trust.stability(passes, found["snr"], rank))
-            inside = np.zeros(estimator.parcels_.n_parcels, bool)
+            tables.append(stability(passes, found["snr"], rank))
+            inside = np.zeros(model.parcels.n_parcels, bool)
             inside[np.concatenate(truth.patches)] = True
             truths.append(inside)
         kind = ARTEFACTS[sample % len(ARTEFACTS)]
         artefact = draw_artefact(kind, evoked, fwd, truth, cov, rng)
-        numbers[kind].append(measure(estimator, artefact, fwd, cov)[0])
+        numbers[kind].append(measure(model, artefact, fwd, cov)[0])
         if (sample + 1) % 20 == 0:
             print(f"{name}: {sample + 1} of {n_samples}", flush=True)
     return numbers, np.concatenate(tables), np.concatenate(truths)
@@ -286,12 +293,10 @@ def collect(name, n_samples, n_passes=10):
 # ---------------------------------------------------------------- steps
 
 
-def fit(n_samples):
+def fit(n_samples, small, results):
     """Fit both logistic regressions and write their coefficients."""
-    numbers, table, truth = collect("fit", n_samples)
-    X = np.array(
-        [[f[n] for n in features.FEATURES] for k in numbers for f in numbers[k]]
-    )
+    numbers, table, truth = collect("fit", n_samples, small)
+    X = np.array([[f[n] for n in FEATURES] for k in numbers for f in numbers[k]])
     y = np.repeat(np.arange(len(numbers)), [len(rows) for rows in numbers.values()])
     low, high = X.min(0), X.max(0)
     mean, scale = X.mean(0), X.std(0)
@@ -299,10 +304,10 @@ def fit(n_samples):
     coef = model.coef_ / scale
     chance = LogisticRegression(C=1.0, max_iter=5000).fit(table, truth)
     scores = 1 - model.predict_proba((X - mean) / scale)[:, 0]
-    explained = 1 - 10 ** (X[:, features.FEATURES.index("residual")] / 10)
+    explained = 1 - 10 ** (X[:, FEATURES.index("residual")] / 10)
     content = {
         "kinds": {
-            "features": features.FEATURES,
+            "features": FEATURES,
             "usual": np.median(X[y == 0], axis=0).round(3).tolist(),
             "low": low.round(3).tolist(),
             "high": high.round(3).tolist(),
@@ -316,8 +321,9 @@ def fit(n_samples):
         "limits": choose_limits(scores, explained, y == 0),
         "made_by": f"benchmarks/trust.py fit --n {n_samples}",
     }
-    MODEL.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {MODEL}")
+    fname = (PACKAGE_DATA if results == RESULTS else results) / "trust.json"
+    fname.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {fname}")
 
 
 def choose_limits(scores, explained, good):
@@ -331,16 +337,16 @@ def choose_limits(scores, explained, good):
     return {"score": round(float(score), 3), "explained": round(float(share), 3)}
 
 
-def test(n_samples):
+def test(n_samples, small, results):
     """Write detection, false alarms and the reliability diagram."""
-    numbers, table, truth = collect("test", n_samples)
+    numbers, table, truth = collect("test", n_samples, small)
     lines = [*as_lines(provenance()), "\nheads and seeds not fitted on"]
     flagged = {}
     for kind, rows in numbers.items():
-        chances = [trust.classify(found) for found in rows]
+        chances = [classify(found) for found in rows]
         scores = [1 - chance["good"] for chance in chances]
         flagged[kind] = [
-            bool(trust.list_reasons(chance, found, "?"))
+            bool(list_reasons(chance, found, "?"))
             for chance, found in zip(chances, rows)
         ]
         what = "false alarms" if kind == "good" else "detected"
@@ -351,7 +357,7 @@ def test(n_samples):
         )
     bad = sum((flagged[kind] for kind in ARTEFACTS), [])
     lines.append(f"all artefacts detected: {100 * np.mean(bad):.1f} % of {len(bad)}")
-    confidence = trust.confidence_of(table)
+    confidence = confidence_of(table)
     predicted, observed, counts = reliability(confidence, truth)
     error = np.average(np.abs(predicted - observed), weights=counts)
     large = counts >= 20
@@ -364,8 +370,10 @@ def test(n_samples):
     for bin_ in zip(predicted, observed, counts):
         lines.append("  predicted {:.2f} observed {:.2f} parcels {}".format(*bin_))
     print("\n".join(lines))
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draw_reliability(predicted, observed, counts)
+    fname = results / "trust.txt"
+    fname.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figure = figures_folder(results) / "reliability.png"
+    draw_reliability(predicted, observed, counts, figure)
 
 
 def reliability(confidence, truth, n_bins=10):
@@ -377,7 +385,7 @@ def reliability(confidence, truth, n_bins=10):
     return sums[0][used] / counts[used], sums[1][used] / counts[used], counts[used]
 
 
-def draw_reliability(predicted, observed, counts):
+def draw_reliability(predicted, observed, counts, fname):
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
@@ -389,13 +397,16 @@ def draw_reliability(predicted, observed, counts):
     ax.set(xlabel="Confidence of a parcel", ylabel="Share that lies in a true patch")
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.legend()
-    fig.savefig(FIGURE, dpi=120)
+    fig.savefig(fname, dpi=120)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=["fit", "test"])
+    parser.add_argument("step", nargs="+", choices=["fit", "test"])
     parser.add_argument("--n", type=int, default=200)
-    args = parser.parse_args()
+    args = parse_args(parser, smoke=True)
+    if args.smoke:
+        args.n = len(ARTEFACTS)  # one of each kind
     mne.set_log_level("ERROR")
-    {"fit": fit, "test": test}[args.step](args.n)
+    for step in args.step:
+        {"fit": fit, "test": test}[step](args.n, args.smoke, args.results)

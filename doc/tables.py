@@ -23,6 +23,7 @@ def write_tables(folder):
         "reweighting": reweightings(_read("reweighting")),
         "ablation": ablations(_read("ablation")),
         "personalisation": personalisations(_read("personalisation")),
+        "lanes": lanes(_read("lanes")),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -36,6 +37,16 @@ def _read(name):
 
 def _row(cells):
     return ", ".join(f'"{cell}"' for cell in cells)
+
+
+def lanes(results):
+    """How much longer plain loops take than explicit vectors."""
+    yield "processor", "activity", "vectors (s)", "plain loops (s)", "ratio"
+    for processor, cases in results["figures"].items():
+        for case, found in cases.items():
+            seconds = found["processor seconds"]
+            times = [f"{seconds[name]:.2f}" for name in ("vectors", "plain")]
+            yield processor, case, *times, f"{found['plain over vectors']:.1f}"
 
 
 def reweightings(results):

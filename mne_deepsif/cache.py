@@ -47,10 +47,12 @@ def cached(name, params, suffix, read, write, make):
 
     Parameters
     ----------
-    name, suffix : str
-        Beginning and end of the file's name.
+    name : str
+        How the file's name begins.
     params : object
-        What the content depends on, as JSON-serialisable values.
+        What the content depends on. It must be JSON serialisable.
+    suffix : str
+        How the file's name ends.
     read : callable
         Reads the content. Called with the file's path.
     write : callable

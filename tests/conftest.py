@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mne_deepsif import Model, make_template_parcels, make_template_source_space
+from mne_deepsif.cache import cached
 from mne_deepsif.head.template import make_template_trans
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -209,14 +210,22 @@ def sample_cov(sample_dir):
 
 @pytest.fixture(scope="session")
 def sample_fwd(sample_dir, _sample_evoked):
-    """Free-orientation MEG and EEG forward, ico4 (3-layer BEM, about 15 s)."""
-    bem_dir = sample_dir / "sample_fs5" / "bem"
-    surfaces = mne.read_bem_surfaces(bem_dir / "sample_fs5-1280-1280-1280-bem.fif")
-    src = mne.read_source_spaces(bem_dir / "sample_fs5-src.fif")
-    return mne.make_forward_solution(
-        _sample_evoked.info,
-        sample_dir / "sample_fs5-trans.fif",
-        _decimate(src),
-        mne.make_bem_solution(surfaces),
-        mindist=0.0,
+    """Free-orientation MEG and EEG forward, ico4 (3-layer BEM), kept on disk."""
+
+    def make():
+        bem_dir = sample_dir / "sample_fs5" / "bem"
+        surfaces = mne.read_bem_surfaces(bem_dir / "sample_fs5-1280-1280-1280-bem.fif")
+        src = mne.read_source_spaces(bem_dir / "sample_fs5-src.fif")
+        return mne.make_forward_solution(
+            _sample_evoked.info,
+            sample_dir / "sample_fs5-trans.fif",
+            _decimate(src),
+            mne.make_bem_solution(surfaces),
+            mindist=0.0,
+        )
+
+    # it takes half a minute
+    return cached(
+        *("test-sample", [1], "-fwd.fif"),
+        *(mne.read_forward_solution, mne.write_forward_solution, make),
     )

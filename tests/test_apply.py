@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import warnings
 from dataclasses import dataclass, field, replace
 
 import mne
@@ -10,11 +11,8 @@ import numpy as np
 import pytest
 from mne.minimum_norm import apply_inverse, make_inverse_operator
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
 from mne_deepsif import (
-    DeepSIFEstimator,
     Model,
     apply_deepsif,
     apply_deepsif_epochs,
@@ -25,6 +23,7 @@ from mne_deepsif import (
 from mne_deepsif import apply as apply_module
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.model import PreparedModel
+from mne_deepsif.inverse.windows import chunks, window_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,6 +401,79 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
     apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
 
 
+# --------------------------------------------------------------- units
+
+
+@pytest.fixture
+def microvolts(eeg_info, windowed, monkeypatch):
+    """Return a recording in µV of several pieces, and its pieces."""
+    monkeypatch.setattr(apply_module, "_GROUP", 4)
+    raw = mne.io.RawArray(1e6 * noise((32, 2000)), eeg_info)
+    length = window_length(windowed.n_times, windowed.sfreq, eeg_info["sfreq"])
+    pieces = list(chunks(2000, length, 4))
+    assert len(pieces) > 3
+    return raw, pieces
+
+
+class StoppedError(Exception):
+    """What ends an estimate of hours."""
+
+
+def stop_at(monkeypatch, n_pieces):
+    """Let the estimate of this and later pieces fail; return how many were begun."""
+    begun, estimate = [], apply_module.estimate_parcels
+
+    def fail(*args):
+        begun.append(1)
+        if len(begun) >= n_pieces:
+            raise StoppedError
+        return estimate(*args)
+
+    monkeypatch.setattr(apply_module, "estimate_parcels", fail)
+    return begun
+
+
+UNITS = "MNE wants V: multiply"
+
+
+def test_units_are_checked_before_the_work(
+    microvolts, eeg_fwd, cov, windowed, monkeypatch
+):
+    """On the first piece of a long recording: the rest need not be awaited."""
+    raw, _ = microvolts
+    begun = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError), pytest.warns(RuntimeWarning, match=UNITS):
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    assert len(begun) == 1
+
+
+def test_units_after_a_flat_beginning(microvolts, eeg_fwd, cov, windowed, monkeypatch):
+    """A flat piece says nothing: the next one does, before it is estimated."""
+    raw, pieces = microvolts
+    raw[:, : pieces[0][1]] = 0.0
+    stop_at(monkeypatch, 2)
+    with pytest.raises(StoppedError), pytest.warns(RuntimeWarning, match=UNITS):
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+
+
+@pytest.mark.parametrize("flat", (False, True))
+def test_units_are_said_once(microvolts, eeg_fwd, cov, windowed, flat):
+    """However many pieces there are; right units are not remarked upon."""
+    raw, pieces = microvolts
+    if flat:
+        raw[:, : pieces[0][1]] = 0.0
+    windowed.calls.clear()
+    with pytest.warns(RuntimeWarning, match=UNITS) as said:
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    assert len(said) == 1 and len(windowed.calls) == len(pieces)
+    raw._data *= 1e-6
+    apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+
+
 # --------------------------------------------------------------- slow activity
 
 
@@ -485,54 +557,6 @@ def test_goodness_of_fit(evoked, eeg_fwd, cov, estimator):
         goodness_of_fit(evoked.pick(["Fz"]).crop(0, 0), residual.pick(["Pz"]), cov)
 
 
-# --------------------------------------------------------------- prepared
-
-
-def test_operator(evoked, epochs, raw, eeg_fwd, cov, estimator):
-    """It gives the same as the forward, for every kind of data."""
-    operator = make_deepsif_operator(evoked.info, eeg_fwd, cov, estimator=estimator)
-    assert repr(operator) == (
-        "<DeepSIFOperator | 32 channels, 200 parcels, subject 'fsaverage5'>"
-    )
-    expected = apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
-    assert_array_equal(apply_deepsif(evoked, operator).data, expected.data)
-    one = apply_deepsif_epochs(epochs, operator, pick_ori="vector")[0]
-    assert isinstance(one, mne.VectorSourceEstimate)
-    stc = apply_deepsif_raw(raw, operator)
-    other = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=estimator)
-    assert_array_equal(stc.data, other.data)
-    order = evoked.ch_names[::-1]
-    stc = apply_deepsif(evoked.reorder_channels(order), operator)
-    assert_allclose(stc.data, expected.data, atol=1e-12 * expected.data.max())
-
-
-def test_operator_of_other_data(evoked, eeg_fwd, cov, estimator):
-    operator = make_deepsif_operator(evoked.info, eeg_fwd, cov, estimator=estimator)
-    for name, value in dict(noise_cov=cov, estimator=estimator, rank="info").items():
-        with pytest.raises(ValueError, match=f"{name} is part of the operator"):
-            apply_deepsif(evoked, operator, **{name: value})
-    wrong = evoked.copy()
-    wrong.info["bads"] = ["Cz"]
-    with pytest.raises(
-        ValueError, match=r"1 of the operator's 32 .*\['Cz'\].*Make one"
-    ):
-        apply_deepsif(wrong, operator)
-    with pytest.raises(ValueError, match="1 of the operator's 32 channels"):
-        apply_deepsif(evoked.copy().drop_channels(["Pz"]), operator)
-    wrong = evoked.copy()
-    wrong.add_proj(mne.compute_proj_evoked(wrong, n_eeg=1))
-    with pytest.raises(ValueError, match="projectors or the EEG reference of the data"):
-        apply_deepsif(wrong, operator)
-    wrong = evoked.copy().del_proj()
-    with pytest.raises(ValueError, match="projectors or the EEG reference of the data"):
-        apply_deepsif(wrong, operator)
-    wrong = evoked.copy()
-    for ch in wrong.info["chs"]:
-        ch["loc"][:3] += 0.01
-    with pytest.warns(RuntimeWarning, match="17 mm apart"):
-        apply_deepsif(wrong, operator)
-
-
 # --------------------------------------------------------------- the sensor encoder
 
 
@@ -594,17 +618,6 @@ def test_wrong_instances(evoked, epochs, raw, eeg_fwd, cov, estimator):
         apply_deepsif(evoked, eeg_fwd, cov, label="V1", **kwargs)
     with pytest.raises(ValueError, match="Invalid value for the 'pick_ori'"):
         apply_deepsif(evoked, eeg_fwd, cov, pick_ori="max-power", **kwargs)
-
-
-@pytest.mark.parametrize("wrong", (3, DeepSIFEstimator, Model, BaseEstimator()))
-def test_wrong_estimator(evoked, eeg_fwd, cov, wrong):
-    with pytest.raises(TypeError, match="estimator must be an instance of .*DeepSIF"):
-        apply_deepsif(evoked, eeg_fwd, cov, estimator=wrong)
-
-
-def test_not_fitted(evoked, eeg_fwd, cov):
-    with pytest.raises(NotFittedError, match="DeepSIFEstimator.* is not fitted"):
-        apply_deepsif(evoked, eeg_fwd, cov, estimator=DeepSIFEstimator())
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from mne.utils import catch_logging
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_checks
 
 from mne_deepsif import (
     DeepSIFEstimator,
@@ -126,6 +127,63 @@ def test_init_only_stores(params):
     assert set(vars(estimator)) == set(estimator.get_params())
     assert DeepSIFEstimator().get_params()["weights"] == "generic"
     assert estimator.set_params(n_steps=7).n_steps == 7
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        *("do_not_raise_errors_in_init_or_set_params", "estimator_cloneable"),
+        *("estimator_repr", "get_params_invariance", "no_attributes_set_in_init"),
+        *("parameters_default_constructible", "set_params", "valid_tag_types"),
+    ),
+)
+def test_checks_of_scikit_learn(name):
+    """All that need no X and y."""
+    check = getattr(estimator_checks, f"check_{name}", None)
+    if check is None:
+        pytest.skip("scikit-learn is older than this check")
+    check("DeepSIFEstimator", DeepSIFEstimator())
+
+
+FITTED = (
+    *("network_", "parcels_", "sfreq_", "n_times_", "ch_names_"),
+    *("history_", "recipe_", "metrics_", "fingerprint_", "model_"),
+)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_fitted_attributes_come_with_fit(brief, name):
+    """Before, there are none, as scikit-learn's tools expect; then the model's."""
+    estimator = DeepSIFEstimator()
+    assert not hasattr(estimator, name)
+    with pytest.raises(AttributeError, match=name):
+        getattr(estimator, name)
+    assert hasattr(brief, name)
+    if name != "model_":
+        assert getattr(brief, name) is getattr(brief.model_, name.removesuffix("_"))
+    assert not hasattr(clone(brief), name)
+
+
+@pytest.mark.parametrize("given", ({}, dict(n_steps=3), dict(encoder="sensors")))
+def test_repr_before_fit(given):
+    """As scikit-learn writes it: what is not the default."""
+    estimator = DeepSIFEstimator(**given)
+    assert repr(estimator) == BaseEstimator.__repr__(estimator)
+    inside = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    assert repr(estimator) == f"DeepSIFEstimator({inside})"
+
+
+def test_repr_after_fit(brief, by_sensors, tmp_path):
+    """Whose head and which channels, what it reads, how many parcels, which window."""
+    assert repr(brief) == (
+        "<DeepSIFEstimator | fitted on fsaverage5 (32 channels), "
+        "encoder='backprojection', architecture='compact', 200 parcels, "
+        "windows of 256 ms at 125 Hz>"
+    )
+    assert "encoder='sensors'" in repr(by_sensors)
+    brief.save(tmp_path / "x-deepsif.safetensors")
+    assert repr(read_deepsif(tmp_path / "x-deepsif.safetensors")) == repr(brief)
+    assert repr(clone(brief)).startswith("DeepSIFEstimator(")
 
 
 def test_clone(brief):

@@ -14,7 +14,6 @@ from mne_deepsif import (
     apply_deepsif,
     estimate_extent,
     explained_by,
-    make_template_forward,
     simulate_evoked,
 )
 from mne_deepsif.goodness import explained
@@ -118,20 +117,21 @@ def test_single_samples(two_sources, eeg_fwd):
     assert_allclose(found, expected)
 
 
-def test_source_and_no_source(eeg_info):
+def test_source_and_no_source(eeg_info, eeg_fwd):
     """What the network finds in noise explains less than half, a spike more."""
-    fwd = make_template_forward(eeg_info)
     best = []
     for seed in range(4):
         options = dict(duration=0.5, random_state=seed)
-        evoked, _, truth = simulate_evoked(fwd, eeg_info, snr=15.0, **options)
+        evoked, _, truth = simulate_evoked(eeg_fwd, eeg_info, snr=15.0, **options)
         noise = evoked.copy()
         noise.data = np.random.default_rng(seed).normal(size=evoked.data.shape)
         noise.data *= 1e-6
         for data in (evoked, noise):
-            stc = apply_deepsif(data, fwd, truth.noise_cov)
-            extents = estimate_extent(stc, fwd)
-            best.append(explained_by(extents, stc, data, fwd, truth.noise_cov).max())
+            stc = apply_deepsif(data, eeg_fwd, truth.noise_cov)
+            extents = estimate_extent(stc, eeg_fwd)
+            best.append(
+                explained_by(extents, stc, data, eeg_fwd, truth.noise_cov).max()
+            )
     assert (np.array(best[::2]) > 0.5).sum() >= 3
     assert max(best[1::2]) < 0.5
 

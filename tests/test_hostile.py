@@ -197,34 +197,6 @@ def test_any_length_and_rate(eeg_info, eeg_fwd, tiny_estimator, n_times, sfreq):
     assert_allclose(stc.times, raw.times, atol=1e-9)
 
 
-# --------------------------------------------------------------- forward, covariance
-
-
-@pytest.mark.parametrize(
-    "value, text",
-    ((np.nan, "at 1 of 5113 vertices"), (np.inf, "infinite values"), (0, "is zero")),
-)
-@pytest.mark.parametrize("fixed", (True, False))
-def test_hostile_forward(eeg_info, eeg_fwd, tiny_estimator, value, text, fixed):
-    """One bad value would be in each estimate."""
-    fwd = mne.convert_forward_solution(eeg_fwd, force_fixed=fixed, copy=True)
-    where = np.s_[:] if value == 0 else np.s_[3, 12:15]
-    fwd["sol"]["data"] = fwd["sol"]["data"].copy()
-    fwd["sol"]["data"][where if value == 0 or not fixed else np.s_[3, 12]] = value
-    fwd["_orig_sol"] = fwd["sol"]["data"].copy()
-    cov = mne.make_ad_hoc_cov(eeg_info)
-    with pytest.raises(ValueError, match=text):
-        make_deepsif_operator(eeg_info, fwd, cov, estimator=tiny_estimator)
-
-
-@pytest.mark.parametrize("value", (np.nan, np.inf))
-def test_hostile_covariance(eeg_info, eeg_fwd, tiny_estimator, value):
-    cov = mne.make_ad_hoc_cov(eeg_info).as_diag()
-    cov["data"][3] = value
-    with pytest.raises(ValueError, match="noise covariance has NaN or infinite"):
-        make_deepsif_operator(eeg_info, eeg_fwd, cov, estimator=tiny_estimator)
-
-
 # --------------------------------------------------------------- the three front doors
 
 

@@ -468,6 +468,7 @@ def both_subjects(sample_dir, template_dir, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_morph(evoked, eeg_fwd, cov, ours, both_subjects):
     """To another subject by the spherical registration, as any SourceEstimate."""
     stc = ours(evoked, eeg_fwd, cov)

@@ -17,15 +17,8 @@ from mne_deepsif import (
     make_template_subject,
 )
 from mne_deepsif.head.mesh import (
-    are_inside,
-    cut_mesh,
     edge_graph,
-    match_vertices,
     mesh_edges,
-    nearest_mean,
-    outermost_hits,
-    smooth,
-    vertex_areas,
 )
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -40,13 +33,6 @@ def full():
 @pytest.fixture(scope="module")
 def src():
     return make_template_source_space()
-
-
-@pytest.fixture
-def sphere():
-    """Give a sphere of radius 0.1 m with 642 vertices."""
-    surf = mne.bem._get_ico_surface(3)
-    return 0.1 * surf["rr"], surf["tris"]
 
 
 @pytest.fixture(scope="module")
@@ -80,65 +66,6 @@ def _keep(src, vertno):
         s["inuse"][vertno] = 1
         s.update(vertno=np.array(vertno), nuse=len(vertno))
     return src
-
-
-# ----------------------------------------------------------------- array functions
-
-
-def test_mesh_of_a_sphere(sphere):
-    rr, tris = sphere
-    edges = mesh_edges(tris)
-    assert len(rr) - len(edges) + len(tris) == 2  # Euler
-    assert vertex_areas(rr, tris).sum() == pytest.approx(4 * np.pi * 0.01, rel=0.02)
-    graph = edge_graph(tris, len(rr), rr)
-    assert (graph != graph.T).nnz == 0
-    i, j = edges[7]
-    assert graph[i, j] == pytest.approx(np.linalg.norm(rr[i] - rr[j]))
-
-
-def test_rays_hit_a_sphere(sphere):
-    rr, tris = sphere
-    rays = np.random.RandomState(0).randn(50, 3)
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    both = np.vstack([rr, 0.5 * rr])  # the last crossing counts
-    tris_both = np.vstack([tris, tris + len(rr)])
-    distance = outermost_hits(np.zeros(3), rays, both, tris_both)
-    np.testing.assert_allclose(distance, 0.1, rtol=0.02)
-    start = np.array([0.0, 0.0, 0.03])
-    distance = outermost_hits(start, np.array([[0, 0, 1.0], [0, 0, -1]]), rr, tris)
-    np.testing.assert_allclose(distance, [0.07, 0.13], rtol=0.02)
-    assert outermost_hits(np.array([1.0, 0, 0]), np.eye(3), rr, tris)[0] == 0
-
-
-def test_are_inside(sphere):
-    points = np.array([[0.01, 0, 0], [0, 0.09, 0], [0, 0, -0.11], [0.1, 0.1, 0.1]])
-    np.testing.assert_array_equal(are_inside(points, *sphere), [1, 1, 0, 0])
-
-
-def test_smooth_keeps_constants(sphere):
-    rr, tris = sphere
-    np.testing.assert_allclose(smooth(np.full(len(rr), 3.0), tris, 4), 3)
-    assert smooth(rr[:, 0], tris, 10).std() < rr[:, 0].std()
-
-
-def test_nearest_mean():
-    rr = np.array([[0, 0, 0], [1, 0, 0], [3, 0, 0], [7, 0, 0], [8, 0, 0.0]])
-    middles = nearest_mean(rr, np.ones(5), np.array([1, 1, 1, 0, 0]), 2)
-    assert middles[1] == 1
-    assert middles[0] in (3, 4)
-
-
-@pytest.mark.parametrize("n_cells", [1, 2, 7, 40])
-def test_cut_a_sphere(sphere, n_cells):
-    rr, tris = sphere
-    graph, areas = edge_graph(tris, len(rr), rr), vertex_areas(rr, tris)
-    cells = cut_mesh(graph, rr, areas, n_cells)
-    sizes = np.bincount(cells, areas)
-    assert len(sizes) == n_cells
-    assert sizes.std() < 0.05 * sizes.mean()
-    for cell in range(n_cells):
-        members = cells == cell
-        assert sparse.csgraph.connected_components(graph[members][:, members])[0] == 1
 
 
 # ------------------------------------------------------------- template parcellation
@@ -410,20 +337,6 @@ def test_sample_subject_by_shape(full, src, sample_dir, frame):
     )
     assert (away == 0).mean() > 0.6
     assert np.percentile(away, 95) < 0.015
-
-
-def test_affine_match_is_exact(src):
-    """The template itself, stretched, pitched and moved, finds itself."""
-    affine = np.diag([1.05, 0.9, 1.1])
-    affine = mne.transforms.rotation(x=np.deg2rad(30))[:3, :3] @ affine
-    goal = [(s["rr"], s["nn"]) for s in src]
-    fro = []
-    for s in src:
-        nn = s["nn"] @ np.linalg.inv(affine)
-        nn /= np.linalg.norm(nn, axis=1, keepdims=True)
-        fro.append((s["rr"] @ affine.T + [0.03, -0.02, 0.05], nn))
-    for number in match_vertices(fro, goal):
-        assert (number == np.arange(10242)).mean() > 0.98
 
 
 def test_source_space_without_surfaces(parcels, src):

@@ -13,7 +13,6 @@ import pytest
 import scipy.io
 
 from mne_deepsif import (
-    data_path,
     make_template_bem,
     make_template_forward,
     make_template_source_space,
@@ -61,15 +60,6 @@ def _enclosed_volume(rr, tris):
 
 
 # ------------------------------------------------------------------- the subject
-
-
-def test_data_path_follows_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNE_DEEPSIF_DATA", str(tmp_path / "here"))
-    assert data_path() == tmp_path / "here"
-    assert data_path().is_dir()
-    monkeypatch.delenv("MNE_DEEPSIF_DATA")
-    monkeypatch.setenv("MNE_DATA", str(tmp_path))
-    assert data_path() == tmp_path / "mne_deepsif"
 
 
 def test_subject_is_a_freesurfer_subject(tmp_path):

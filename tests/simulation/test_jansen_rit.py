@@ -1,4 +1,4 @@
-"""Tests of the neural masses: known physics, The Virtual Brain, seeds, checks."""
+"""The neural masses: known physics, The Virtual Brain, seeds, checks."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 from scipy import sparse
 from scipy.optimize import brentq
 from scipy.signal import find_peaks, welch
-from scipy.stats import kstest
 
-from mne_deepsif.simulation import _lanes
 from mne_deepsif.simulation.connectome import Connectome
 from mne_deepsif.simulation.jansen_rit import (
     INPUT_SETTINGS,
@@ -277,34 +274,6 @@ def test_float32_against_float64(connectome, speed):
     reference = _run(connectome, dtype="float64", **options)
     assert psp.shape == (5, 3, 150)
     np.testing.assert_allclose(psp, reference, atol=2e-3)
-
-
-def test_normals():
-    """The generator gives independent standard normals on all lanes."""
-    state = np.random.default_rng(0).integers(2**32, size=64, dtype=np.uint32)
-    draws = np.empty((20001, 16), np.float32)  # an odd number of rows
-    _lanes.draw_normals(state, draws.reshape(-1))
-    assert kstest(draws[:, 3], "norm").pvalue > 1e-3
-    assert kstest(draws.ravel(), "norm").pvalue > 1e-3
-    both = np.concatenate([draws[:-1], draws[1:], draws[:-1] ** 2, draws[1:] ** 2], 1)
-    correlation = np.corrcoef(both.T) - np.eye(64)
-    same = np.abs(correlation) > 0.99
-    assert not same.any()
-    assert np.abs(correlation).max() < 5 / np.sqrt(20000)
-
-
-def test_exp2():
-    """The exponential is as exact as float32 needs."""
-
-    @njit
-    def run(x, out):
-        for i in range(0, x.size, 16):
-            _lanes.store(out, i, _lanes.exp2(_lanes.load(x, i)))
-
-    x = np.linspace(-40, 40, 16000, dtype=np.float32)
-    out = np.empty_like(x)
-    run(x, out)
-    np.testing.assert_allclose(out, np.exp2(x.astype(float)), rtol=5e-7)
 
 
 # ------------------------------------------------------------------- input, delay

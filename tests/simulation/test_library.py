@@ -1,4 +1,4 @@
-"""The library: neural-mass waveforms and background, and its cache."""
+"""The library: its contents, its cache, networks that run away."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -20,15 +20,8 @@ from mne_deepsif import make_template_parcels
 from mne_deepsif.simulation import Library, waveforms
 from mne_deepsif.simulation import library as module
 from mne_deepsif.simulation.library import make_library
-from mne_deepsif.simulation.waveforms import find_spikes
 
 SMALL = dict(n_patches=120, n_waveforms=200, background=16.0)
-
-
-@pytest.fixture(scope="module")
-def coarse():
-    """40 parcels: neural masses are quick."""
-    return make_template_parcels(40)
 
 
 @pytest.fixture
@@ -59,83 +52,6 @@ def cheap(monkeypatch):
 
     monkeypatch.setattr(module, "_make_library", fake)
     return calls
-
-
-# --------------------------------------------------------------- waveforms
-
-
-def test_find_spikes_by_hand():
-    """Maxima above 8 mV; of two within 0.2 s the larger one counts."""
-    trace = np.zeros(1000)
-    trace[[100, 200, 250, 400, 500, 700]] = 9, 7.9, 8.1, 12, 9, 9
-    trace[[450, 760]] = 10, 11  # within 0.2 s of a larger one, and of a smaller one
-    assert_array_equal(find_spikes(trace), [100, 250, 400, 500, 760])
-    # at half the rate 0.2 s are 50 samples
-    expected = [100, 250, 400, 450, 500, 700, 760]
-    assert_array_equal(find_spikes(trace, sfreq=250.0), expected)
-
-
-@pytest.fixture(scope="module")
-def spikes(coarse):
-    connectome = module.make_distance_connectome(coarse.centers, coarse.hemi)
-    return module.make_spikes(connectome, 300, np.random.default_rng(0))
-
-
-def test_spikes_have_their_peak_of_one_in_the_middle(spikes):
-    half = spikes.shape[1] // 2
-    assert spikes.shape == (300, 1536)  # twice 0.768 s either side, for stretching
-    assert_allclose(spikes[:, half], 1)
-    assert_allclose(np.median(spikes, axis=1), 0, atol=1e-6)
-    near = spikes[:, half - 5 : half + 6]
-    assert_array_equal(near.argmax(1), 5)
-    # the highest within 0.2 s either side, unless that one gave way to a third
-    near = spikes[:, half - 99 : half + 100]
-    assert np.mean(near.argmax(1) == 99) > 0.95
-
-
-def test_spikes_are_spikes(spikes):
-    """Narrow: above half of the peak for 10 to 100 ms about it."""
-    half = spikes.shape[1] // 2
-    above = spikes > 0.5
-    after = (~above[:, half:]).argmax(1)
-    before = (~above[:, half::-1]).argmax(1)
-    width = (after + before) / 500
-    assert 0.01 < np.median(width) < 0.1
-    assert len(np.unique(spikes.round(4), axis=0)) == 300  # no spike twice
-
-
-@pytest.mark.parametrize("make", (module.make_evoked, module.make_bursts))
-def test_other_waveforms_have_their_peak_of_one_in_the_middle(make):
-    waves = make(40, np.random.default_rng(0))
-    assert waves.shape == (40, 1536)
-    assert_array_equal(np.abs(waves).argmax(1), 768)
-    assert_allclose(waves[:, 768], 1)
-    edges = np.abs(waves[:, [*range(100), *range(-100, 0)]])
-    assert np.median(edges.max(1)) < 0.3  # back at the baseline
-
-
-def test_bursts_are_rhythmic():
-    """Their spectrum peaks near 10 Hz, where Jansen-Rit masses oscillate."""
-    bursts = module.make_bursts(60, np.random.default_rng(1))
-    power = np.square(np.abs(np.fft.rfft(bursts))).mean(0)
-    frequencies = np.fft.rfftfreq(bursts.shape[1], 1 / 500)
-    power[frequencies < 3] = 0
-    assert 7 < frequencies[power.argmax()] < 14
-
-
-@pytest.mark.parametrize("factor", module.STRETCHES)
-@pytest.mark.parametrize("sfreq", (125.0, 500.0))
-def test_stretch(factor, sfreq):
-    """A bump gets as many times wider as asked for, its peak stays in the middle."""
-    times = (np.arange(1536) - 768) / 500
-    out = module.stretch(np.exp(-0.5 * (times / 0.03) ** 2)[None], factor, sfreq)[0]
-    assert len(out) == round(2 * 0.768 * sfreq)
-    times = (np.arange(len(out)) - len(out) // 2) / sfreq
-    middle = np.average(times, weights=out)
-    width = np.sqrt(np.average((times - middle) ** 2, weights=out))
-    assert abs(middle) < 0.51 / sfreq  # within half a sample
-    assert_allclose(width, 0.03 * factor, rtol=0.01)
-    assert_allclose(out.max(), 1)
 
 
 # --------------------------------------------------------------- the library
@@ -385,6 +301,7 @@ print(*{int(x) for x in np.ravel([library.patches, library.background])})
 """
 
 
+@pytest.mark.slow
 def test_many_processes_at_once(cache, tmp_path_factory):
     """Three real processes build the same library together: all read one's."""
     folder = str(tmp_path_factory.mktemp("begun"))

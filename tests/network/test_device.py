@@ -1,0 +1,29 @@
+"""Devices and precisions: which are chosen on which machine."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import torch
+
+from mne_deepsif.network.device import resolve_device, resolve_precision
+
+
+def test_resolve_device(monkeypatch):
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert resolve_device() == expected
+        assert resolve_device("cpu") == "cpu"
+        assert resolve_device("cuda:1") == "cuda:1"
+
+
+def test_resolve_precision(monkeypatch):
+    assert resolve_precision("bfloat16", "cpu") is torch.bfloat16
+    assert resolve_precision("float32", "cuda") is torch.float32
+    for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(
+            torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast
+        )
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda fast=fast: fast)
+        assert resolve_precision("auto", "cpu") is expected
+        assert resolve_precision("auto", "cuda:0") is expected
+        assert resolve_precision("auto", "mps") is torch.float32

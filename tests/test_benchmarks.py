@@ -1,0 +1,248 @@
+"""Each script of the benchmarks runs at its smallest size and writes its result."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import reduce
+from importlib.util import find_spec
+from operator import getitem
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from mne_deepsif import read_deepsif
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "benchmarks"
+DATA = ROOT.parent / "shared" / "data"
+# what no smoke run may touch
+STORED = (SCRIPTS / "results", ROOT / "doc" / "figures", ROOT / "mne_deepsif" / "data")
+# variants that patch the package, each in another place
+ABLATIONS = (
+    "base",
+    "all 64 times instead of components",
+    "bidirectional LSTM instead of mixing",
+    "four kernels, 1 to 0.001",
+    "kernels normalised by noise (dSPM)",
+    "no last gates",
+    "noise level as input",
+    "learning rate falls linearly",
+    "Muon",
+    "average of the weights (EMA)",
+    "loss on amplitudes' square roots",
+    "smoothed extents as targets",
+)
+
+if not SCRIPTS.is_dir():
+    pytest.skip(f"needs {SCRIPTS}", allow_module_level=True)
+
+
+class Case(NamedTuple):
+    """A script and its options, a file that it writes, and what must be in there."""
+
+    script: str
+    options: str  # {results}, {bank}, {tvb_input}: folders and a file
+    output: str
+    expected: tuple  # pieces of text; of a JSON file, keys
+    needs: str | None = None  # a module, or a folder of ../shared/data
+    check: Callable | None = None  # of the folder with the results
+
+
+def _all_differ(results):
+    """Check that each variant gives another error: its patch is where it matters."""
+    found = json.loads((results / "ablation.json").read_text())["variants"]
+    assert len({one["error"] for one in found.values()}) == len(ABLATIONS)
+
+
+def _are_weights(results):
+    """Check that users can read what was packed."""
+    estimator = read_deepsif(results / "generic.safetensors")
+    assert estimator.parcels_.n_parcels == 994
+    assert estimator.recipe_["options"]["batch_size"] == 8
+
+
+CASES = (
+    Case(
+        "ablation.py",
+        f"--smoke --out {{bank}} --only {shlex.join(ABLATIONS)}",
+        "ablation.json",
+        ("variants/Muon/updates", "variants/base/parameters"),
+        check=_all_differ,
+    ),
+    Case(
+        "apply.py",
+        "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
+        "apply-label-raw-amplitude.txt",
+        ("== label", "x real time, peak", "snr all   net"),
+    ),
+    Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
+    Case(
+        "first_results.py",
+        "--smoke --parts simulated training",
+        "first_results-simulated-training.txt",
+        ("3 source(s) peak    DeepSIF  LE", "training updates of 256 samples"),
+    ),
+    Case(
+        "generic.py",
+        "--smoke --jobs 1 --parts silence",
+        "generic.json",
+        ("silence/values/share of samples below 2 cm2, explaining/value",),
+    ),
+    Case(
+        "generic.py",
+        "--smoke --jobs 1 --parts robustness",
+        "generic.txt",
+        ("== robustness", "median LE over base (mm), deep sources, peak rule"),
+        needs="reference",
+    ),
+    Case(
+        "jansen_rit.py",
+        "--parts agreement",
+        "jansen_rit.json",
+        ("spikes per s, A = 3.55/(0.087, 1.0)",),
+    ),
+    Case(
+        "jansen_rit_tvb.py",
+        "{tvb_input} {results}/out.npz",
+        "out.npz",
+        ("psp.npy", "seconds.npy"),
+        needs="tvb",
+    ),
+    Case(
+        "lanes.py",
+        "--repeats 1 --duration 0.1",
+        "lanes.json",
+        ("figures/this processor/994 coupled parcels/plain over vectors",),
+    ),
+    Case(
+        "library.py",
+        "--smoke",
+        "library.json",
+        ("spikes only/processor seconds", "spikes and others/size on disk (MB)"),
+    ),
+    Case(
+        "personalisation.py",
+        "--smoke --updates 2 --heads '102 mag, folded' --only '3e-4, gates only'",
+        "personalisation.json",
+        ("heads/102 mag, folded/3e-4, gates only/history",),
+    ),
+    Case(
+        "published.py",
+        "--minutes 0.01 --n 4 --waveforms 100 --background 40 --batch-size 2 "
+        "--out {results}",
+        "published.txt",
+        ("3 source(s) published authors LE mm", "3 source(s) compact   peak    LE mm"),
+        needs="reference",
+    ),
+    Case(
+        "reweighting.py",
+        "--out {bank} --n 1",
+        "reweighting.json",
+        ("conditions/hard/as shipped/MEG+EEG/Dice, best threshold",),
+    ),
+    Case(
+        "train_generic.py",
+        "average pack --smoke --out {bank} --start {bank}/weights.pt",
+        "weights.json",
+        ("generic/sha256",),
+        check=_are_weights,
+    ),
+    Case(
+        "trust.py",
+        "fit test --smoke",
+        "trust.txt",
+        ("all artefacts detected", "confidence: expected calibration error"),
+    ),
+)
+
+
+def _run(script, options, folder):
+    """Run a script with its options (list of str) in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *options],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    """Make leadfields, a training set, and a network trained on them."""
+    folder = tmp_path_factory.mktemp("bank")
+    options = f"forwards library train --smoke --steps 50 --out {folder}"
+    _run("train_generic.py", options.split(), folder)
+    return folder
+
+
+@pytest.fixture
+def tvb_input(tmp_path):
+    """Write what jansen_rit_tvb.py reads: two coupled parcels, 20 ms."""
+    weights = np.array([[0.0, 1.0], [1.0, 0.0]])
+    arrays = dict(weights=weights, lengths=10 * weights, A=np.full(2, 3.25))
+    scalars = dict(mu=0.09, noise_std=1.0, duration=0.02, speed=3.0)
+    np.savez(tmp_path / "in.npz", **arrays, **scalars, initial=np.zeros(6))
+    return tmp_path / "in.npz"
+
+
+def _skip_without(needs):
+    if needs == "tvb" and find_spec("tvb") is None:
+        pytest.skip("needs tvb-library: pip install mne_deepsif[benchmark]")
+    if needs == "reference" and not (DATA / needs).is_dir():
+        pytest.skip(f"needs the papers' data in {DATA / needs}")
+
+
+def _fill(option, request, results):
+    """Put in fixtures, but only those that are asked for."""
+    option = option.replace("{results}", str(results))
+    for name in ("bank", "tvb_input"):
+        if f"{{{name}}}" in option:
+            value = request.getfixturevalue(name)
+            option = option.replace(f"{{{name}}}", str(value))
+    return option
+
+
+def _stored():
+    """Return when each stored result was written."""
+    return {file: file.stat().st_mtime_ns for path in STORED for file in path.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.script)
+def test_script_writes_its_result(case, request, tmp_path):
+    _skip_without(case.needs)
+    results, before = tmp_path / "results", _stored()
+    options = [_fill(x, request, results) for x in shlex.split(case.options)]
+    if case.needs != "tvb":  # that one says where to write
+        options += ["--results", str(results)]
+    results.mkdir()
+    _run(case.script, options, tmp_path)
+    content = (results / case.output).read_bytes()
+    assert b" failed: " not in content  # what apply.py says of its processes
+    for text in case.expected:
+        if case.output.endswith(".json"):
+            reduce(getitem, text.split("/"), json.loads(content))
+        else:
+            assert text.encode() in content
+    if case.check is not None:
+        case.check(results)
+    assert _stored() == before
+
+
+def test_every_script_has_a_case():
+    scripts = {file.name for file in SCRIPTS.glob("*.py") if _is_script(file)}
+    assert scripts == {case.script for case in CASES}
+
+
+def _is_script(file):
+    return 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
