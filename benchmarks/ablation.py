@@ -15,6 +15,7 @@ over all times of the window. Results go to results/ablation.json, variant by va
 import argparse
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -401,21 +402,21 @@ def main():
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS))
     args = parse_args(parser, smoke=True)
-    seconds = 0.0 if args.smoke else 60 * args.minutes
-    run = partial(
-        run_variant, fname=args.out / "training.npz", seconds=seconds, small=args.smoke
-    )
+    if args.smoke:
+        args.minutes = 0.0
+    fname, seconds = args.out / "training.npz", 60 * args.minutes
     result = args.results / "ablation.json"
     results = json.loads(result.read_text()) if result.exists() else {}
     results |= provenance()
     variants = results.setdefault("variants", {})
-    names = args.only or list(VARIANTS)
-    # fork: a process begins where torch is imported, and nothing is patched
-    with get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-        for name, figures in zip(names, pool.imap(run, names)):
-            variants[name] = {"minutes": args.minutes} | figures
-            print(f"{name:50s} {figures['error']:.4f} {figures['updates']:5d} updates")
-            result.write_text(json.dumps(results, indent=2) + "\n")
+    fork = get_context("fork")  # torch is imported there, and nothing is patched
+    for name in args.only or VARIANTS:
+        with ProcessPoolExecutor(1, fork) as pool:
+            job = pool.submit(run_variant, name, fname, seconds, args.smoke)
+            figures = job.result()
+        variants[name] = {"minutes": args.minutes} | figures
+        print(f"{name:50s} {figures['error']:.4f} {figures['updates']:5d} updates")
+        result.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 
 Every figure is the median of ``--runs`` runs after a first one, in a process of its
 own; "peak" is the most memory that this process ever had (VmHWM), imports included.
-Prints the table and writes it to ``benchmarks/results/apply.txt`` (with ``--parts``, to
-a file named after them). The hour of raw data is a file in a temporary folder,
-read without loading it; its estimates are restricted to a label, as they must be.
+Prints the table and writes it to ``benchmarks/results/apply.txt`` (with ``--parts`` or
+``--methods``, to a file named after them). The hour of raw data is a file in a
+temporary folder, read without loading it; its estimates are restricted to a label, as
+they must be.
 """
 
 import argparse
@@ -236,7 +237,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     names = [*PARTS, "amplitude"]
     parser.add_argument("--parts", nargs="+", default=names, choices=names)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--minutes", type=int, default=60, help="length of raw")
     parser.add_argument("--n", type=int, default=201, help="samples of amplitude")
@@ -259,8 +260,9 @@ def main():
             else:
                 speed(part, args.methods, args.runs, args.minutes, fname)
     fname = args.results / "apply.txt"
-    if args.parts != names:  # some parts must not replace the whole
-        fname = fname.with_stem("-".join([fname.stem, *args.parts]))
+    chosen = [] if args.parts == names else args.parts
+    chosen = chosen + ([] if args.methods == list(METHODS) else args.methods)
+    fname = fname.with_stem("-".join([fname.stem, *chosen]))  # not in place of all
     fname.write_text("\n".join(LINES) + "\n")
 
 

@@ -250,7 +250,7 @@ def run(code, folder=None):
         [sys.executable, "-W", "ignore", "-c", code],
         env=os.environ | ({"MNE_DEEPSIF_DATA": folder} if folder else {}),
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,  # errors go where ours go
         text=True,
         check=True,
     )

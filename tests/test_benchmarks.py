@@ -80,7 +80,7 @@ CASES = (
     Case(
         "apply.py",
         "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
-        "apply-label-raw-amplitude.txt",
+        "apply-label-raw-amplitude-DeepSIF.txt",
         ("== label", "x real time, peak", "snr all   net"),
     ),
     Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
@@ -102,6 +102,12 @@ CASES = (
         "generic.txt",
         ("== robustness", "median LE over base (mm), deep sources, peak rule"),
         needs="reference",
+    ),
+    Case(
+        "geometry.py",
+        "--smoke",
+        "geometry.json",
+        ("right", "names known", "names unknown"),
     ),
     Case(
         "jansen_rit.py",
