@@ -104,12 +104,6 @@ CASES = (
         needs="reference",
     ),
     Case(
-        "geometry.py",
-        "--smoke",
-        "geometry.json",
-        ("right", "names known", "names unknown"),
-    ),
-    Case(
         "jansen_rit.py",
         "--parts agreement",
         "jansen_rit.json",
