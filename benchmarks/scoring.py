@@ -20,6 +20,7 @@ import mne_deepsif
 from mne_deepsif import metrics
 from mne_deepsif.estimator import make_training_leadfield
 from mne_deepsif.head.leadfield import channel_std, make_leadfield
+from mne_deepsif.head.patterns import make_patterns
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation import Simulator
 from mne_deepsif.simulation.library import make_library
@@ -115,7 +116,10 @@ class Methods:
         )
         self.kernels = {method: self._kernel(inverse, method) for method in METHODS[1:]}
         model = load_model("generic") if model is None else model
-        self.prepared = model.prepare(self.leadfield.gain_white)
+        patterns = make_patterns(self.leadfield)
+        gain = patterns.gain_of(self.leadfield.whitener)
+        self.prepared = model.prepare(self.leadfield.gain_white, gain)
+        self.to_parcels = patterns.to_parcels(self.leadfield)
 
     def _kernel(self, inverse, method):
         """Return MNE's linear estimate from sensors to parcels."""
@@ -141,7 +145,9 @@ class Methods:
         if method != "DeepSIF":
             return self.kernels[method] @ data.astype(np.float32)
         data_white = self.scaled.whitener @ data
-        sources = self.prepared.estimate(data_white, self.info["sfreq"])
+        sources = self.prepared.estimate(
+            data_white, self.info["sfreq"], mixing=self.to_parcels
+        )
         return sources.astype(np.float32)
 
 

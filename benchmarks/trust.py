@@ -29,7 +29,7 @@ from mne_deepsif.head.template import (
     make_template_source_space,
     make_template_trans,
 )
-from mne_deepsif.inverse.plan import estimate_parcels, make_plan
+from mne_deepsif.inverse.plan import estimate_sources, make_plan
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.trust.confidence import confidence_of, estimate_again, stability
@@ -252,7 +252,7 @@ def measure(model, evoked, fwd, noise_cov, n_passes=0):
         rank=None,
         subjects_dir=None,
     )
-    estimate = estimate_parcels(evoked.data, plan)
+    estimate = estimate_sources(evoked.data, plan)
     numbers, _, _ = measure_features(
         plan.leadfield, estimate, plan.info["sfreq"], plan.operator._eyes
     )

@@ -20,7 +20,6 @@ def write_tables(folder):
         "engines": engines(engine),
         "use": use(engine),
         "library": libraries(library),
-        "reweighting": reweightings(_read("reweighting")),
         "ablation": ablations(_read("ablation")),
         "personalisation": personalisations(_read("personalisation")),
         "lanes": lanes(_read("lanes")),
@@ -47,25 +46,6 @@ def lanes(results):
             seconds = found["processor seconds"]
             times = [f"{seconds[name]:.2f}" for name in ("vectors", "plain")]
             yield processor, case, *times, f"{found['plain over vectors']:.1f}"
-
-
-def reweightings(results):
-    """Scores of the network's answer and of what is made of it, on validation heads."""
-    kinds = ("EEG", "MEG", "MEG+EEG")
-    names = ("LE (mm)", "p / r", "Dice")
-    columns = [f"{kind}: {name}" for kind in kinds for name in names]
-    yield "conditions", "estimate", *columns
-    for condition, variants in results["conditions"].items():
-        for variant, cells in variants.items():
-            row = []
-            for kind in kinds:
-                cell = cells[kind]
-                errors = [1e3 * cell[f"le, {rule}"] for rule in ("authors", "peak")]
-                shares = [cell[f"{name}, authors"] for name in ("precision", "recall")]
-                row += ["{:.2f} / {:.2f}".format(*errors)]
-                row += ["{:.2f} / {:.2f}".format(*shares)]
-                row += [f"{cell['Dice, best threshold']:.3f}"]
-            yield condition, variant, *row
 
 
 def ablations(results):

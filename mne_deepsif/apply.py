@@ -13,7 +13,7 @@ from mne.utils import ProgressBar, _validate_type, verbose
 from .head.channels import check_units, good_spans
 from .inverse.plan import (
     Power,
-    estimate_parcels,
+    estimate_sources,
     log_explained,
     make_plan,
     make_stc,
@@ -108,7 +108,7 @@ def apply_deepsif(
         nave=evoked.nave,
         subjects_dir=subjects_dir,
     )
-    estimate = estimate_parcels(evoked.data, plan)
+    estimate = estimate_sources(evoked.data, plan)
     log_explained(estimate.power)
     warn_constant(estimate.power, plan)
     check_units(estimate.data, plan.leadfield.ch_types)
@@ -271,13 +271,13 @@ def apply_deepsif_raw(
             f"All of raw between samples {start} and {stop} is annotated as bad. Use "
             "reject_by_annotation=False to estimate it anyway."
         )
-    sources, parcels = _apply_raw(raw, plan, spans, start, stop, decim)
-    return _make_raw_stc(sources, parcels, plan, raw.times[start], decim)
+    sources, rows = _apply_raw(raw, plan, spans, start, stop, decim)
+    return _make_raw_stc(sources, rows, plan, raw.times[start], decim)
 
 
 def _apply_raw(raw, plan, spans, start, stop, decim):
-    """Return activity (n_used, n_times) and indices of the parcels that are needed."""
-    used = np.unique(plan.vertex_area.indices)
+    """Return activity (n_used, n_times) and indices of the rows that are needed."""
+    used = np.unique(plan.activity.indices)
     if not used.size:  # a label outside the parcels: keep one, for the NaN spans
         used = np.array([0])
     n_times = -(-(stop - start) // decim)
@@ -294,7 +294,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         data = raw.get_data(start=first, stop=last)
         if not units_known:  # once, and before hours of work
             units_known = check_units(data[plan.picks], plan.leadfield.ch_types)
-        estimate = estimate_parcels(data, plan, used)
+        estimate = estimate_sources(data, plan, used)
         power += estimate.power
         skip = -(begin - start) % decim  # to the next sample to keep
         piece = estimate.sources[:, begin - first + skip : end - first : decim]
@@ -320,16 +320,16 @@ def _check_memory(n_rows, n_times):
         )
 
 
-def _make_raw_stc(sources, parcels, plan, tmin, decim):
+def _make_raw_stc(sources, rows, plan, tmin, decim):
     """Spread over vertices, but leave a large estimate to the SourceEstimate."""
-    plan = replace(plan, vertex_area=plan.vertex_area[:, parcels].astype(np.float32))
-    n_vertices = plan.vertex_area.shape[0]
+    plan = replace(plan, activity=plan.activity[:, rows].astype(np.float32))
+    n_vertices = plan.activity.shape[0]
     if plan.normals is not None or 4 * n_vertices * sources.shape[1] <= _DENSE:
         stc = make_stc(sources, plan, tmin, decim)
         stc.data[..., np.isnan(sources).any(0)] = np.nan  # outside of the parcels too
         return stc
     return mne.SourceEstimate(
-        (plan.vertex_area.toarray(), sources),
+        (plan.activity.toarray(), sources),
         vertices=plan.vertices,
         tmin=float(tmin),
         tstep=decim / plan.info["sfreq"],
@@ -351,7 +351,7 @@ def _check_range(start, stop, n_times):
 
 def _subtract_fit(estimate, plan):
     leadfield = plan.leadfield
-    return leadfield.projector @ estimate.data - leadfield.gain @ estimate.sources
+    return leadfield.projector @ estimate.data - plan.operator._gain @ estimate.sources
 
 
 def _iterate_epochs(epochs, plan):
@@ -360,7 +360,7 @@ def _iterate_epochs(epochs, plan):
     n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
     power = Power()
     for index, group in enumerate(_group(epochs, n_group)):
-        estimate = estimate_parcels(np.stack(group), plan)
+        estimate = estimate_sources(np.stack(group), plan)
         power += estimate.power
         if index == 0:  # once, and early: the caller may not use up the generator
             warn_constant(estimate.power, plan)

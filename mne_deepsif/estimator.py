@@ -21,6 +21,7 @@ from .inverse.operator import resolve_model
 from .network.architectures import ARCHITECTURES, make_network
 from .network.device import resolve_device
 from .network.encoder import N_KERNELS
+from .network.prior import patch_profiles
 from .training.batches import TrainingLeadfield
 from .training.trainer import Trainer, TrainingOptions
 
@@ -249,7 +250,11 @@ class DeepSIFEstimator(BaseEstimator):
         if self.encoder == "backprojection":
             n_features = N_KERNELS * parcels.n_parcels
         n_times = int(self.n_times) if start is None else start.n_times
-        sizes = {} if start is None else start.network.sizes
+        sizes, profiles = {}, None
+        if start is not None:
+            sizes = start.network.sizes
+            if self.encoder == "backprojection":
+                profiles = patch_profiles(parcels.adjacency)
         network = make_network(
             self.architecture, n_features, parcels.n_parcels, n_times, seed, **sizes
         )
@@ -278,6 +283,7 @@ class DeepSIFEstimator(BaseEstimator):
             device=resolve_device(self.device),
             checkpoint=self.checkpoint,
             callback=lambda trainer: progress.update(trainer.step),
+            profiles=profiles,
         )
         if trainer.run():
             logger.info(

@@ -17,6 +17,7 @@ import pytest
 from mne_deepsif import Model, make_template_parcels, make_template_source_space
 from mne_deepsif.cache import cached
 from mne_deepsif.head.template import make_template_trans
+from mne_deepsif.inverse.model import PreparedModel
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -94,21 +95,23 @@ class MinimumNorm(Model):
     regularization: float = 1e-2
     given: list = field(default_factory=list)  # data, gain, sfreq of each estimate
 
-    def prepare(self, gain):
+    def prepare(self, gain, patterns=None):
         """Return what estimates with the kernel of a minimum norm."""
         return _Kernel(self, gain)
 
 
-class _Kernel:
+class _Kernel(PreparedModel):
     def __init__(self, model, gain):
         self.model, self.gain = model, gain
         gram = gain @ gain.T
         gram += model.regularization * np.trace(gram) / len(gram) * np.eye(len(gram))
         self.kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
 
-    def estimate(self, data, sfreq, *, mixing=None):
+    def estimate(self, data, sfreq, *, mixing=None, fit=False):
         self.model.given.append((data, self.gain, sfreq))
-        return (self.kernel if mixing is None else mixing @ self.kernel) @ data
+        kernel = self.kernel if mixing is None else mixing @ self.kernel
+        sources = kernel @ data
+        return (sources, self.gain @ self.kernel @ data) if fit else sources
 
 
 @pytest.fixture(scope="session")

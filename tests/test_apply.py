@@ -32,13 +32,13 @@ class Windowed(Model):
 
     calls: list = field(default_factory=list)  # number of windows in each
 
-    def prepare(self, gain):
+    def prepare(self, gain, patterns=None):
         return WindowedKernel(self, gain)
 
 
 class WindowedKernel(PreparedModel):
     def __init__(self, model, gain):
-        self.model = model
+        super().__init__(model, gain)
         gram = gain @ gain.T
         gram += 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram))
         self.kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
@@ -421,7 +421,7 @@ class StoppedError(Exception):
 
 def stop_at(monkeypatch, n_pieces):
     """Let the estimate of this and later pieces fail; return how many were begun."""
-    begun, estimate = [], apply_module.estimate_parcels
+    begun, estimate = [], apply_module.estimate_sources
 
     def fail(*args):
         begun.append(1)
@@ -429,7 +429,7 @@ def stop_at(monkeypatch, n_pieces):
             raise StoppedError
         return estimate(*args)
 
-    monkeypatch.setattr(apply_module, "estimate_parcels", fail)
+    monkeypatch.setattr(apply_module, "estimate_sources", fail)
     return begun
 
 

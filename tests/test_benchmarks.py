@@ -69,6 +69,13 @@ def _are_weights(results):
     assert estimator.recipe_["options"]["batch_size"] == 8
 
 
+def _has_shares(results):
+    """Check that the exported weights split the power of a parcel."""
+    estimator = read_deepsif(results / "x.safetensors")
+    assert estimator.recipe_["n_updates"] == 2
+    assert estimator.model_.network.sizes["share_width"] == 64
+
+
 CASES = (
     Case(
         "ablation.py",
@@ -129,6 +136,13 @@ CASES = (
         ("spikes only/processor seconds", "spikes and others/size on disk (MB)"),
     ),
     Case(
+        "outside.py",
+        "--smoke --kinds eeg",
+        "outside.json",
+        ("radius/rows", "early/rows", "sync/rows", "silence/rows"),
+        needs="sample",
+    ),
+    Case(
         "personalisation.py",
         "--smoke --updates 2 --heads '102 mag, folded' --only '3e-4, gates only'",
         "personalisation.json",
@@ -143,17 +157,18 @@ CASES = (
         needs="reference",
     ),
     Case(
-        "reweighting.py",
-        "--out {bank} --n 1",
-        "reweighting.json",
-        ("conditions/hard/as shipped/MEG+EEG/Dice, best threshold",),
-    ),
-    Case(
         "train_generic.py",
         "average pack --smoke --out {bank} --start {bank}/weights.pt",
         "weights.json",
         ("generic/sha256",),
         check=_are_weights,
+    ),
+    Case(
+        "train_prior.py",
+        "heads train export --smoke --out {results} --fname {results}/x.safetensors",
+        "log.jsonl",
+        ('{"update": 2, "loss": 0.', '"validation": {"16 samples": 0.'),
+        check=_has_shares,
     ),
     Case(
         "trust.py",
@@ -198,8 +213,8 @@ def tvb_input(tmp_path):
 def _skip_without(needs):
     if needs == "tvb" and find_spec("tvb") is None:
         pytest.skip("needs tvb-library: pip install mne_deepsif[benchmark]")
-    if needs == "reference" and not (DATA / needs).is_dir():
-        pytest.skip(f"needs the papers' data in {DATA / needs}")
+    if needs in ("reference", "sample") and not (DATA / needs).is_dir():
+        pytest.skip(f"needs the data in {DATA / needs}")
 
 
 def _fill(option, request, results):

@@ -21,6 +21,7 @@ from .channels import (
     pick_ch_names,
     pick_info,
 )
+from .mesh import used_graph
 from .parcels import assign_vertices
 
 
@@ -49,6 +50,11 @@ class Leadfield:
     vertex_area : csr_array of shape (n_vertices, n_parcels)
         Turns parcel activity (A/m) into dipole moments of the vertices (A m). Entries
         are the parcel's area divided by its number of vertices.
+    vertex_gain : array of shape (n_channels, n_vertices)
+        Gain of each vertex after projectors and average reference, V or T (T/m) per
+        A m.
+    surface_graph : csr_array of shape (n_vertices, n_vertices)
+        Distances between neighbouring vertices (m).
     normals : array of shape (n_vertices, 3)
         Orientation of the vertices' dipoles in the forward's coordinate frame.
     vertices : list of array of int
@@ -65,6 +71,8 @@ class Leadfield:
     gain_white: np.ndarray
     parcel_of_vertex: list
     vertex_area: sparse.csr_array
+    vertex_gain: np.ndarray
+    surface_graph: sparse.csr_array
     normals: np.ndarray
     vertices: list
     subject: str | None
@@ -152,7 +160,8 @@ def make_leadfield(
     _check_gain(vertex_gain)
     parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
     vertex_area = _make_vertex_area(parcel_of_vertex, parcels.areas)
-    gain = projector @ (vertex_gain @ vertex_area)
+    vertex_gain = projector @ vertex_gain
+    gain = vertex_gain @ vertex_area
     return Leadfield(
         ch_names=ch_names,
         ch_types=info.get_channel_types(),
@@ -162,6 +171,8 @@ def make_leadfield(
         gain_white=whitener @ gain,
         parcel_of_vertex=parcel_of_vertex,
         vertex_area=vertex_area,
+        vertex_gain=vertex_gain,
+        surface_graph=sparse.block_diag([used_graph(s) for s in fwd["src"]], "csr"),
         normals=normals,
         vertices=[s["vertno"] for s in fwd["src"]],
         subject=fwd["src"][0].get("subject_his_id"),

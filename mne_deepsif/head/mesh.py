@@ -185,6 +185,39 @@ def nearest_along(graph, sources):
     return nearest
 
 
+def used_graph(surf):
+    """Connect the used vertices of a surface with their neighbours.
+
+    Parameters
+    ----------
+    surf : dict
+        A hemisphere of a source space.
+
+    Returns
+    -------
+    graph : csr_array of shape (n_used, n_used)
+        Distances (m) between the neighbours; empty if the source space does not hold
+        its surface.
+    """
+    vertno, rr = surf["vertno"], surf["rr"]
+    n_used = len(vertno)
+    empty = sparse.csr_array((n_used, n_used))
+    tris = surf.get("use_tris")
+    if np.shape(tris)[1:] == (3,) and len(tris) and np.isin(tris, vertno).all():
+        return edge_graph(np.searchsorted(vertno, tris), n_used, rr[vertno])
+    tris = surf.get("tris")
+    if not n_used or np.shape(tris)[1:] != (3,):
+        return empty
+    owner = nearest_along(edge_graph(tris, len(rr), rr), vertno)
+    i, j = owner[mesh_edges(tris)].T
+    between = (i != j) & (i >= 0) & (j >= 0)
+    pairs = np.unique(np.sort(np.c_[i, j][between], axis=1), axis=0)
+    i, j = pairs.T
+    lengths = np.linalg.norm(rr[vertno[i]] - rr[vertno[j]], axis=1)
+    graph = sparse.csr_array((lengths, (i, j)), shape=(n_used, n_used))
+    return (graph + graph.T).tocsr()
+
+
 def find_rows(vertices, vertnos, name):
     """Find the rows of vertices among those of a source space.
 

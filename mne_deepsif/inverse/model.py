@@ -4,19 +4,30 @@
 # License: BSD-3-Clause
 
 import copy
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from ..head.parcels import Parcels
 from ..network.device import resolve_device
 from ..network.encoder import backprojection_kernels, encode_windows
-from ..network.reweighting import neighbour_correlation, reweight
-from .windows import cut, overlap_add, pad, window_length
+from ..network.prior import (
+    CorticalPrior,
+    Explained,
+    Spectrum,
+    patch_profiles,
+    prior_variances,
+    split_modes,
+)
+from .windows import covering, cut, overlap_add, pad, window_hop, window_length
 
 _BATCH = 64  # windows that go through the network at once
+_SHORT = 4  # short windows per long one, without overlap
+_GAIN = 20.0  # minus twice the log likelihood that a prior of its own must be better
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +103,7 @@ class Model:
         """
         return self if device == self.device else replace(self, device=device)
 
-    def prepare(self, gain):
+    def prepare(self, gain, patterns=None):
         """Prepare the model for a leadfield.
 
         Parameters
@@ -100,13 +111,18 @@ class Model:
         gain : array of shape (n_channels, n_parcels)
             Leadfield: whitened for ``encoder="backprojection"``, in channels for
             ``encoder="sensors"``.
+        patterns : Patterns | None
+            Patterns of activity within the parcels and their whitened gain. None
+            takes each parcel as one. Only for ``encoder="backprojection"``.
 
         Returns
         -------
         prepared : PreparedModel
             Estimates sources from data of these channels.
         """
-        return PreparedModel(self, gain)
+        if self.encoder == "sensors":
+            return PreparedModel(self, gain)
+        return PreparedPrior(self, gain, patterns)
 
     def estimate(self, data, gain, sfreq, *, mixing=None):
         """Estimate the activity of the parcels.
@@ -133,7 +149,7 @@ class Model:
 
     def __getstate__(self):
         """Leave out what can be computed again."""
-        made_again = ("_device_network", "_correlation")
+        made_again = ("_device_network", "_profiles")
         return {k: v for k, v in self.__dict__.items() if k not in made_again}
 
     @cached_property
@@ -145,14 +161,14 @@ class Model:
         return copy.deepcopy(self.network).to(device)
 
     @cached_property
-    def _correlation(self):
-        """Prior correlation of the parcels, one block for each hemisphere."""
-        blocks = neighbour_correlation(self.parcels.adjacency)
-        return [block.to(resolve_device(self.device)) for block in blocks]
+    def _profiles(self):
+        """Activity of a patch around each parcel."""
+        profiles = patch_profiles(self.parcels.adjacency)
+        return torch.as_tensor(profiles, device=resolve_device(self.device)).float()
 
 
 class PreparedModel:
-    """A model and a leadfield, prepared once for any number of recordings.
+    """A model that reads channels, and a leadfield, prepared once for many recordings.
 
     Parameters
     ----------
@@ -162,19 +178,23 @@ class PreparedModel:
         Leadfield, see :meth:`Model.prepare`.
     """
 
+    has_patterns = False  # whether estimates are finer than parcels
+
     def __init__(self, model, gain):
         self.model = model
         self.unit = np.sqrt(np.mean(np.square(gain)))  # keeps float32 from underflow
-        device = resolve_device(model.device)
-        gain = np.asarray(gain / self.unit, np.float32)
-        self.gain = torch.as_tensor(gain, device=device)
-        self.kernels = None
-        if model.encoder == "backprojection":
-            with torch.inference_mode():
-                self.kernels = backprojection_kernels(self.gain.double()).float()
+        self.gain = self._to_tensor(gain)
 
-    def estimate(self, data, sfreq, *, mixing=None):
-        """Estimate the activity of the parcels.
+    def _to_tensor(self, gain):
+        gain = np.asarray(gain / self.unit, np.float32)
+        return torch.as_tensor(gain, device=resolve_device(self.model.device))
+
+    def window(self, sfreq):
+        """Return the length of a window in samples of the data."""
+        return window_length(self.model.n_times, self.model.sfreq, sfreq)
+
+    def estimate(self, data, sfreq, *, mixing=None, fit=False):
+        """Estimate the activity.
 
         Parameters
         ----------
@@ -182,24 +202,38 @@ class PreparedModel:
             As in :meth:`Model.estimate`.
         sfreq : float
             Sampling rate of the data (Hz).
-        mixing : array of shape (n_rows, n_parcels) | None
-            As in :meth:`Model.estimate`.
+        mixing : array or sparse array of shape (n_rows, n_parcels) | None
+            Sums of the activity to return instead. With ``has_patterns``, it has one
+            column for each pattern.
+        fit : bool
+            Also return what the estimate explains of the data.
 
         Returns
         -------
         sources : array of shape (..., n_parcels or n_rows, n_times)
-            As in :meth:`Model.estimate`.
+            As in :meth:`Model.estimate`. With ``has_patterns``, the activity of each
+            pattern.
+        fitted : array of shape (..., n_channels, n_times)
+            The leadfield times all of the activity. Only if ``fit`` is True.
         """
-        model, n_times = self.model, data.shape[-1]
-        length = window_length(model.n_times, model.sfreq, sfreq)
+        length = self.window(sfreq)
         padded = pad(data, length)
-        windows = cut(padded, length, model.n_times)
-        batch = windows.reshape(-1, *windows.shape[-2:])
-        sources = self.estimate_windows(batch, mixing=mixing)
-        sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
+        sources, length = self._estimate_padded(padded, length, mixing, fit)
         sources = overlap_add(sources, length, padded.shape[-1])
-        first = (padded.shape[-1] - n_times) // 2
-        return sources[..., first : first + n_times]
+        first = (padded.shape[-1] - data.shape[-1]) // 2
+        sources = sources[..., first : first + data.shape[-1]]
+        if not fit:
+            return sources
+        return np.split(sources, [sources.shape[-2] - data.shape[-2]], axis=-2)
+
+    def _estimate_padded(self, padded, length, mixing, fit):
+        """Return estimates in windows (..., n_windows, n_rows, n_times), and length."""
+        windows = cut(padded, length, self.model.n_times)
+        batch = windows.reshape(-1, *windows.shape[-2:])
+        if fit:
+            mixing = _append_rows(mixing, self.gain.cpu().numpy() * self.unit)
+        sources = self.estimate_windows(batch, mixing=mixing)
+        return sources.reshape(*windows.shape[:-2], *sources.shape[-2:]), length
 
     def estimate_windows(self, windows, *, mixing=None):
         """Estimate the activity of the parcels in windows of the network's length.
@@ -209,42 +243,170 @@ class PreparedModel:
         windows : array of shape (n_windows, n_channels, n_times)
             Data at the network's sampling rate, in windows of its length.
         mixing : array of shape (n_rows, n_parcels) | None
-            As in :meth:`Model.estimate`.
+            As in :meth:`estimate`.
 
         Returns
         -------
         sources : array of shape (n_windows, n_parcels or n_rows, n_times)
             The activity.
         """
-        if mixing is not None:
-            mixing = torch.as_tensor(mixing, device=self.gain.device)
-        scale = np.abs(windows).max((1, 2), keepdims=True)
-        scale = np.where(scale > 0, scale, 1.0)
-        data = torch.as_tensor(windows / scale, device=self.gain.device)
+        data, scale = self._scale(windows)
+        mixing = _mixing_to_tensor(mixing, self.gain.device)
         with torch.inference_mode():
             sources = [self._estimate_batch(x, mixing) for x in data.split(_BATCH)]
-        return torch.cat(sources).cpu().numpy() * (scale / self.unit)
+        return torch.cat(sources).cpu().numpy() * np.float32(scale / self.unit)
+
+    def _scale(self, windows):
+        """Return the windows as a tensor of a maximum of 1, and the divisor."""
+        scale = np.abs(windows).max((1, 2), keepdims=True)
+        scale = np.where(scale > 0, scale, 1.0)
+        return torch.as_tensor(windows / scale, device=self.gain.device), scale
 
     def _estimate_batch(self, data, mixing):
-        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
+        encoded = encode_windows(data)
+        estimate = self.model._device_network(encoded.X).mT
+        scale = _least_squares_scale(encoded.data, self.gain @ estimate)
+        return _mix(mixing, scale * estimate)
+
+
+class PreparedPrior(PreparedModel):
+    """A model whose network gives the prior, and a whitened leadfield.
+
+    The network looks at windows of its length and at windows of a quarter of it. Every
+    short window is estimated with its own prior, or with that of the long window around
+    it, unless its own makes the data much more likely. So what is weak in a long window
+    is found at its own time, and what is weak at all times is found in the long one.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    gain, patterns : array
+        See :meth:`Model.prepare`.
+    """
+
+    def __init__(self, model, gain, patterns=None):
+        super().__init__(model, gain)
+        self.has_patterns = patterns is not None
+        fine, parcel, uniform = self.gain, torch.arange(gain.shape[1]), self.gain
+        if patterns is not None:
+            fine, uniform = (
+                self._to_tensor(getattr(patterns, name)) for name in ("fine", "uniform")
+            )
+            parcel = torch.as_tensor(patterns.parcel)
+        with torch.inference_mode():
+            self.kernels = backprojection_kernels(self.gain.double()).float()
+            self.prior = CorticalPrior(
+                fine, parcel.to(self.gain.device), uniform, model._profiles
+            )
+
+    def window(self, sfreq):
+        """Return the length of a long window in samples of the data."""
+        return 2 * _SHORT * window_hop(self.model.n_times, self.model.sfreq, sfreq)
+
+    def _estimate_padded(self, padded, length, mixing, fit):
+        n_times, short = self.model.n_times, length // _SHORT
+        long = cut(padded, length, n_times)
+        windows = cut(padded, short, max(1, n_times // _SHORT))
+        around = covering(padded.shape[-1], short, length)
+        first = np.arange(0, long[..., 0, 0].size, long.shape[-3])  # of each sample
+        around = torch.as_tensor((first[:, None, None] + around).reshape(-1, 2))
+        with torch.inference_mode():
+            sources = self._estimate_local(
+                long.reshape(-1, *long.shape[-2:]),
+                windows.reshape(-1, *windows.shape[-2:]),
+                around.to(self.gain.device),
+                mixing,
+                fit,
+            )
+        return sources.reshape(*windows.shape[:-2], *sources.shape[-2:]), short
+
+    def _estimate_local(self, long, windows, around, mixing, fit):
+        """Estimate windows with their own prior, or with that of one around them."""
+        mixing = _mixing_to_tensor(mixing, self.gain.device)
+        data, _ = self._scale(long)
+        priors = torch.cat([self._find_prior(x) for x in data.split(_BATCH)])
+        data, scale = self._scale(windows)
+        parts = zip(data.split(_BATCH), around.split(_BATCH), strict=True)
+        sources = [self._estimate_batch(x, i, priors, mixing, fit) for x, i in parts]
+        return torch.cat(sources).cpu().numpy() * np.float32(scale / self.unit)
+
+    def _find_prior(self, data):
+        """Return prior variances of windows: (n_windows, 2 * n_parcels)."""
         network = self.model._device_network
-        n_components = network.sizes.get("n_components")
-        encoded = encode_windows(data, self.kernels, n_components)
-        estimate = network(encoded.X).mT
-        if self.kernels is not None:
-            correlation = self.model._correlation
-            estimate = reweight(estimate, encoded.data, self.gain, correlation)
-        estimate = _least_squares_scale(encoded.data, estimate, self.gain) * estimate
-        if mixing is not None:  # before the time courses: less to multiply
-            estimate = mixing @ estimate.double()
-        if encoded.courses is None:
+        encoded = encode_windows(data, self.kernels, network.sizes["n_components"])
+        return prior_variances(network(encoded.X).mT, self.model.parcels.n_parcels)
+
+    def _estimate_batch(self, data, around, priors, mixing, fit):
+        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
+        own = self._find_prior(data)
+        data = data.float()
+        modes, rest = split_modes(self.prior, data)
+        each = torch.arange(len(data), device=data.device)
+        best = Spectrum(self.prior, own).explain(modes, rest, each)
+        best = best._replace(cost=best.cost + _GAIN / data.shape[2])
+        variances = own
+        near, around = torch.unique(around, return_inverse=True)
+        spectrum = Spectrum(self.prior, priors[near])
+        for which in around.T:
+            other = spectrum.explain(modes, rest, which)
+            better = other.cost < best.cost
+            best = _choose(better, other, best)
+            variances = torch.where(better[:, None], priors[near][which], variances)
+        scale = _least_squares_scale(modes, best.predicted)
+        estimate = self.prior.estimate(variances, scale * best.weights)
+        if not self.has_patterns:
+            estimate = sum(estimate.chunk(2, 1))
+        estimate = _mix(mixing, estimate)
+        if not fit:
             return estimate
-        return estimate @ encoded.courses.to(estimate.dtype)
+        predicted = self.unit * self.prior.modes @ (scale * best.predicted)
+        return torch.cat([estimate, predicted], 1)
 
 
-def _least_squares_scale(data, estimate, gain):
-    """Return the factor (n_windows, 1, 1) >= 0 with which gain @ estimate fits best."""
-    predicted = gain @ estimate
+def _choose(better, one, other):
+    """Take one where it is better, and the other elsewhere."""
+    pairs = zip(one, other, strict=True)
+    return Explained(
+        *(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
+    )
+
+
+def _mix(mixing, estimate):
+    """Multiply (n_rows, n_patterns) by (n_windows, n_patterns, n_times)."""
+    if mixing is None:
+        return estimate
+    n_windows, n_patterns, n_times = estimate.shape
+    columns = estimate.transpose(0, 1).reshape(n_patterns, -1)
+    return (mixing @ columns).unflatten(1, (n_windows, n_times)).transpose(0, 1)
+
+
+def _append_rows(mixing, rows):
+    """Append rows to a mixing matrix; None is that of all patterns."""
+    if mixing is None:
+        mixing = sparse.eye_array(rows.shape[1])
+    return sparse.vstack([sparse.csr_array(mixing), sparse.csr_array(rows)])
+
+
+def _mixing_to_tensor(mixing, device):
+    if mixing is None:
+        return None
+    if not sparse.issparse(mixing):
+        return torch.as_tensor(mixing, device=device).float()
+    mixing = mixing.tocsr().astype(np.float32)
+    with warnings.catch_warnings():  # torch calls its sparse matrices a beta version
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(mixing.indptr, dtype=torch.int64),
+            torch.as_tensor(mixing.indices, dtype=torch.int64),
+            torch.as_tensor(mixing.data),
+            mixing.shape,
+            device=device,
+        )
+
+
+def _least_squares_scale(data, predicted):
+    """Return the factor (n_windows, 1, 1) >= 0 with which a prediction fits best."""
     power = predicted.square().sum((1, 2), keepdim=True)
     product = (data * predicted).sum((1, 2), keepdim=True)
     # the network decides on the sign: a fit with the wrong sign explains nothing

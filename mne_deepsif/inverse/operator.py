@@ -8,6 +8,7 @@ from functools import cached_property
 
 import mne
 from mne.utils import _validate_type, verbose
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,6 +16,7 @@ from ..head.channels import check_same_sensors
 from ..head.eyes import eye_gain
 from ..head.fingerprint import check_fingerprint
 from ..head.leadfield import Leadfield, make_leadfield
+from ..head.patterns import make_patterns
 from .model import Model
 from .weights import load_model
 
@@ -59,11 +61,39 @@ class DeepSIFOperator:
         return eye_gain(mne.pick_info(self.info, picks))
 
     @cached_property
+    def _patterns(self):
+        """Patterns of activity within the parcels."""
+        return make_patterns(self.leadfield)
+
+    @cached_property
     def _prepared(self):
         """The model, prepared for the leadfield in the units that its encoder reads."""
-        reads_channels = self.model.encoder == "sensors"
-        gain = self.leadfield.gain if reads_channels else self.leadfield.gain_white
-        return self.model.prepare(gain)
+        leadfield = self.leadfield
+        if self.model.encoder == "sensors":
+            return self.model.prepare(leadfield.gain)
+        patterns = self._patterns.gain_of(leadfield.whitener)
+        return self.model.prepare(leadfield.gain_white, patterns)
+
+    @cached_property
+    def _to_parcels(self):
+        """Matrix from the rows of an estimate to the mean activity of the parcels."""
+        if self._prepared.has_patterns:
+            return self._patterns.to_parcels(self.leadfield)
+        return sparse.eye_array(self.leadfield.gain.shape[1], format="csr")
+
+    @property
+    def _activity(self):
+        """Dipole moments (A m) of the vertices for each row of an estimate (A/m)."""
+        if self._prepared.has_patterns:
+            return self._patterns.activity
+        return self.leadfield.vertex_area
+
+    @property
+    def _gain(self):
+        """Gain (n_channels, n_rows) of each row of an estimate."""
+        if self._prepared.has_patterns:
+            return self._patterns.gain
+        return self.leadfield.gain
 
 
 @verbose

@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from ..head.channels import check_average_reference
 from ..head.leadfield import check_nave
 from .operator import DeepSIFOperator, resolve_operator
-from .windows import constant_power, window_length
+from .windows import constant_power
 
 _INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
@@ -30,7 +30,7 @@ class Plan:
     info: mne.Info  # of the data
     operator: DeepSIFOperator
     vertices: list  # to return, lh and rh
-    vertex_area: sparse.csr_array  # (n_vertices, n_parcels), m²
+    activity: sparse.csr_array  # (n_vertices, n_rows): moments for rows of 1 A/m
     normals: np.ndarray | None  # (n_vertices, 3); None for a scalar estimate
 
     @property
@@ -52,7 +52,7 @@ class Plan:
     @property
     def window(self):
         """Length of the network's window in samples of the data."""
-        return window_length(self.model.n_times, self.model.sfreq, self.info["sfreq"])
+        return self.operator._prepared.window(self.info["sfreq"])
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Power:
 
 
 @dataclass(frozen=True)
-class ParcelEstimate:
-    """An estimate in parcels, and the data that it was made from."""
+class SourceActivity:
+    """An estimate before it is spread over the vertices, and the data behind it."""
 
     data: np.ndarray  # (..., n_channels, n_times): the channels used, as given
     data_white: np.ndarray  # (..., rank, n_times)
-    sources: np.ndarray  # (..., n_parcels, n_times), A/m
+    sources: np.ndarray  # (..., n_rows, n_times), A/m: parcels or patterns
     fit_white: np.ndarray  # (..., rank, n_times): leadfield times all sources
     power: Power
 
@@ -98,14 +98,14 @@ def make_plan(
         info=info,
         operator=operator,
         vertices=leadfield.vertices,
-        vertex_area=leadfield.vertex_area,
+        activity=operator._activity,
         normals=leadfield.normals if pick_ori == "vector" else None,
     )
     return plan if label is None else _restrict_to_label(plan, label)
 
 
 def _restrict_to_label(plan, label):
-    index = np.arange(plan.vertex_area.shape[0], dtype=float)[:, np.newaxis]
+    index = np.arange(plan.activity.shape[0], dtype=float)[:, np.newaxis]
     subject = plan.leadfield.subject
     if label.subject is not None and subject is not None and label.subject != subject:
         raise ValueError(
@@ -117,7 +117,7 @@ def _restrict_to_label(plan, label):
     return replace(
         plan,
         vertices=stc.vertices,
-        vertex_area=plan.vertex_area[chosen],
+        activity=plan.activity[chosen],
         normals=None if plan.normals is None else plan.normals[chosen],
     )
 
@@ -144,8 +144,8 @@ def _openblas():
 
 
 @one_blas_thread()
-def estimate_parcels(data, plan, parcels=None):
-    """Estimate parcel activity.
+def estimate_sources(data, plan, rows=None):
+    """Estimate activity.
 
     Parameters
     ----------
@@ -153,12 +153,12 @@ def estimate_parcels(data, plan, parcels=None):
         Data of all channels of ``plan.info``.
     plan : Plan
         Leadfield and model.
-    parcels : array of int | None
-        The parcels to return. None returns all.
+    rows : array of int | csr_array of shape (n_sums, n_rows) | None
+        The rows to return, or sums of them. None returns all.
 
     Returns
     -------
-    estimate : ParcelEstimate
+    estimate : SourceActivity
         The activity and all intermediate results.
     """
     leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
@@ -168,21 +168,19 @@ def estimate_parcels(data, plan, parcels=None):
     if plan.model.encoder == "sensors":
         given = leadfield.projector @ data
         constant = constant_power(data_white, plan.window)
+    if rows is not None and not sparse.issparse(rows):
+        rows = sparse.eye_array(plan.activity.shape[1], format="csr")[rows]
     prepared = plan.operator._prepared
-    if parcels is None:
-        sources = prepared.estimate(given, sfreq)
-        fit_white = leadfield.gain_white @ sources
-    else:
-        some = np.eye(leadfield.gain.shape[1])[parcels]
-        mixing = np.vstack([some, leadfield.gain_white])
-        mixed = prepared.estimate(given, sfreq, mixing=mixing)
-        sources, fit_white = np.split(mixed, [len(parcels)], axis=-2)
+    sources, fit = prepared.estimate(given, sfreq, mixing=rows, fit=True)
+    fit_white = fit
+    if plan.model.encoder == "sensors":
+        fit_white = leadfield.whitener @ fit
     power = Power(
         np.sum(np.square(data_white)),
         np.sum(np.square(data_white - fit_white)),
         *constant,
     )
-    return ParcelEstimate(data, data_white, sources, fit_white, power)
+    return SourceActivity(data, data_white, sources, fit_white, power)
 
 
 def _check_data(data, plan):
@@ -233,8 +231,8 @@ def warn_constant(power, plan):
 
 
 def make_stc(sources, plan, tmin, decim=1):
-    """Spread parcel activity (A/m) over the vertices (A m)."""
-    data = plan.vertex_area @ sources
+    """Spread activity (A/m) over the vertices (A m)."""
+    data = plan.activity.astype(sources.dtype) @ sources
     kind = mne.SourceEstimate
     if plan.normals is not None:
         data = plan.normals[:, :, np.newaxis].astype(data.dtype) * data[:, np.newaxis]

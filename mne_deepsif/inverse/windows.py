@@ -17,6 +17,11 @@ def window_length(n_times, sfreq_network, sfreq):
     return max(1, round(n_times * sfreq / sfreq_network))
 
 
+def window_hop(n_times, sfreq_network, sfreq):
+    """Return an eighth of a window of n_times network samples, at least one sample."""
+    return max(1, round(n_times * sfreq / sfreq_network / 8))
+
+
 def resample(data, n_times):
     """Resample (..., n) to (..., n_times); the first samples coincide.
 
@@ -61,6 +66,28 @@ def window_starts(n_total, n_times):
     return starts
 
 
+def covering(n_total, n_short, n_long):
+    """Find the long windows that hold each short window.
+
+    Parameters
+    ----------
+    n_total : int
+        Length of the data.
+    n_short, n_long : int
+        Lengths of the windows, whose starts :func:`window_starts` lists.
+
+    Returns
+    -------
+    which : array of int, shape (n_windows, 2)
+        Of each short window, the first and the last long window that hold it.
+    """
+    long = window_starts(n_total, n_long)
+    short = np.array(window_starts(n_total, n_short))
+    first = np.searchsorted(long, short + n_short - n_long)
+    last = np.searchsorted(long, short, "right") - 1
+    return np.stack([first, last], axis=1)
+
+
 def cut(data, n_times, n_resampled):
     """Cut (..., n_rows, n_total) into windows (..., n_windows, n_rows, n_resampled)."""
     starts = window_starts(data.shape[-1], n_times)
@@ -87,12 +114,14 @@ def overlap_add(windows, n_times, n_total):
     """
     taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
     weighted = resample(np.eye(windows.shape[-1]), n_times) * taper
-    total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_total))
+    weighted = weighted.astype(windows.dtype)
+    shape = (*windows.shape[:-3], windows.shape[-2], n_total)
+    total = np.zeros(shape, windows.dtype)
     weight = np.zeros(n_total)
     for index, start in enumerate(window_starts(n_total, n_times)):
         total[..., start : start + n_times] += windows[..., index, :, :] @ weighted
         weight[start : start + n_times] += taper
-    total /= weight
+    total /= weight.astype(total.dtype)
     return total
 
 

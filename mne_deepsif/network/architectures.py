@@ -33,6 +33,9 @@ class CompactNetwork(nn.Module):
         Number of linear layers between input and output, each with gates.
     n_components : int
         Principal components of a window that are passed through the network.
+    share_width : int
+        Number of features from which the patches' share of each parcel's power is
+        computed. 0 leaves the share out.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class CompactNetwork(nn.Module):
         gate_width=512,
         n_blocks=2,
         n_components=4,
+        share_width=0,
     ):
         super().__init__()
         self.sizes = {
@@ -51,6 +55,7 @@ class CompactNetwork(nn.Module):
             "gate_width": gate_width,
             "n_blocks": n_blocks,
             "n_components": n_components,
+            "share_width": share_width,
         }
         self.embed = nn.Linear(n_features, width, bias=False)
         self.linear = nn.ModuleList(
@@ -61,11 +66,26 @@ class CompactNetwork(nn.Module):
         self.readout = nn.Linear(width, n_parcels, bias=False)
         self.parcel_gates = nn.Linear(gate_width, n_parcels)
         self.last_gates = _Gates(n_parcels, gate_width)
+        self.share = None
+        if share_width:
+            self.share = nn.Sequential(
+                nn.Linear(gate_width, share_width),
+                nn.ELU(),
+                nn.Linear(share_width, n_parcels),
+            )
+            nn.init.zeros_(self.share[2].weight)
+            nn.init.constant_(self.share[2].bias, -1.0)
         # the first estimate is zero: most parcels are silent most of the time
         nn.init.zeros_(self.readout.weight)
 
     def forward(self, X):
-        """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_parcels)."""
+        """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_rows).
+
+        There are ``2 * n_parcels`` rows: the part of each parcel's activity that is
+        piecewise, and the part that belongs to a patch. The roots of their shares are
+        the factors, so that the power is split. Without shares, there is one row for
+        each parcel.
+        """
         state = self.power(_root_power(X))
         features = self.embed(X)
         gated, state = self.gates[0](features, state)
@@ -73,7 +93,12 @@ class CompactNetwork(nn.Module):
             gated, state = gates(gated + linear(gated), state)
         opening = nn.functional.softplus(self.parcel_gates(_normalise(state)))
         estimate = self.readout(gated) * opening[:, None]
-        return self.last_gates(estimate, state)[0]
+        estimate, state = self.last_gates(estimate, state)
+        if self.share is None:
+            return estimate
+        logits = self.share(_normalise(state)).float()
+        factors = [torch.sigmoid(sign * logits).sqrt() for sign in (-1, 1)]
+        return torch.cat([estimate * one[:, None] for one in factors], -1)
 
 
 class _Gates(nn.Module):

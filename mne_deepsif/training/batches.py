@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..network.encoder import backprojection_kernels, encode_windows
+from ..network.prior import CorticalPrior
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Batches:
         Number of principal components that the network reads; None without whitener.
     device : str
         Where to compute.
+    profiles : array of shape (n_parcels, n_parcels) | None
+        Activity of the patches. If given, batches hold what the last step needs.
     """
 
-    def __init__(self, simulator, leadfields, n_components, device):
+    def __init__(self, simulator, leadfields, n_components, device, profiles=None):
         self.simulator, self.n_components = simulator, n_components
+        self.priors = []
+        if profiles is not None:
+            profiles = torch.as_tensor(profiles, device=device).float()
         self.gains, self.whiteners, self.kernels, self.ongoing = [], [], [], []
         background = simulator.background.float()
         for one in leadfields:
@@ -61,6 +68,9 @@ class Batches:
                 whitener = torch.as_tensor(one.whitener, device=device).float()
                 self.whiteners[-1] = whitener
                 self.kernels[-1] = backprojection_kernels(whitener @ gain)
+                if profiles is not None:
+                    self.priors.append(_parcel_prior(whitener @ gain, profiles))
+        self.n_rows = max((p.n_channels for p in self.priors), default=0)
 
     def __len__(self):
         """Count the leadfields."""
@@ -72,7 +82,9 @@ class Batches:
         Input and target are (n_batch, n_times, ...), the power is (n_batch,). With a
         whitener, principal components replace the times, and each sample's sources have
         the power ``n_parcels``. Without, the sources' largest absolute value is 1, as
-        published.
+        published. With priors, two more follow: the patterns of the components, padded
+        with zeros to (n_batch, n_rows, n_components), and the number of each sample's
+        leadfield.
         """
         bounds = np.linspace(0, n_batch, len(which) + 1).astype(int)
         parts = [
@@ -105,7 +117,18 @@ class Batches:
             exact=False,
         )
         Y = (waves @ encoded.courses.mT).mT @ weights
-        return encoded.X, Y, active * float(Y.shape[2])
+        sample = [encoded.X, Y, active * float(Y.shape[2])]
+        if self.priors:
+            missing = self.n_rows - encoded.data.shape[1]
+            sample.append(nn.functional.pad(encoded.data, (0, 0, 0, missing)))
+            sample.append(torch.full((n_batch,), index, device=Y.device))
+        return sample
+
+
+def _parcel_prior(gain, profiles):
+    """Make a prior whose fine patterns are the parcels themselves."""
+    parcel = torch.arange(gain.shape[1], device=gain.device)
+    return CorticalPrior(gain, parcel, gain, profiles)
 
 
 class BatchStream:
@@ -145,7 +168,7 @@ class BatchStream:
                 self._thread = None
 
     def take(self):
-        """Return the next batch: input, target, and the target's power."""
+        """Return the next batch, see :meth:`Batches.draw`."""
         if self._pool is not None and self._n_taken == len(self._pool[2]):
             self._pool, self._n_taken = None, 0
         if self._pool is None:

@@ -14,6 +14,7 @@ import torch
 
 from ..cache import whole_file
 from ..network.device import resolve_precision
+from ..network.prior import differentiable_estimate, prior_variances
 from ..simulation.simulator import Simulator
 from .batches import Batches, BatchStream
 
@@ -114,6 +115,29 @@ def relative_error(estimate, target, power):
     return (error + (power - target.square().sum())) / power.clamp_min(1e-12)
 
 
+def missed_share(estimate, target, power):
+    """Compute the share of the sources' power that the best multiple still misses.
+
+    The scale of an estimate follows from the data, so it does not count. An estimate of
+    the wrong sign misses all.
+
+    Parameters
+    ----------
+    estimate, target, power : tensor
+        As in :func:`relative_error`.
+    """
+    product = (estimate * target).sum((1, 2)).clamp_min(0)
+    found = product.square() / estimate.square().sum((1, 2)).clamp_min(1e-12)
+    return 1 - found.sum() / power.sum().clamp_min(1e-12)
+
+
+def _estimate_parcels(prior, answer, data):
+    """Let the last step estimate the parcels: (n_batch, n_components, n_parcels)."""
+    variances = prior_variances(answer.mT, prior.n_parcels)
+    data = data[:, : prior.n_channels]
+    return sum(differentiable_estimate(prior, variances, data).chunk(2, 1)).mT
+
+
 def _set_threads(n_threads):
     """Prepare a thread in which torch works."""
     torch.set_flush_denormal(True)
@@ -143,6 +167,9 @@ class Trainer:
         from it.
     callback : callable | None
         Called after each update with the trainer.
+    profiles : array of shape (n_parcels, n_parcels) | None
+        Activity of the patches, see :func:`patch_profiles`. If given, the loss is that
+        of the estimate, through the last step. Start from trained weights then.
     compiled : bool
         Fuse the network's small operations with :func:`torch.compile`. This needs a C++
         compiler, and pays off if training takes more than a few minutes.
@@ -159,11 +186,13 @@ class Trainer:
         validation_leadfields=None,
         checkpoint=None,
         callback=None,
+        profiles=None,
         compiled=False,
     ):
         self.options, self.device = options, device
         self.network = network.to(device)
         self._loss = torch.compile(self._error) if compiled else self._error
+        self.profiles = profiles
         self.callback = callback
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.dtype = resolve_precision(options.precision, device)
@@ -181,6 +210,7 @@ class Trainer:
             leadfields,
             self.n_components,
             device,
+            profiles,
         )
         self.stream = BatchStream(
             self.batches,
@@ -268,12 +298,12 @@ class Trainer:
 
     def _train_step(self):
         start = time.perf_counter()
-        X, Y, power = self.stream.take()
+        batch = self.stream.take()
         middle = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
-        loss = self._loss(X, Y, power)
+        loss = self._loss(self.batches.priors, *batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -283,17 +313,27 @@ class Trainer:
         self.seconds["generation"] += middle - start
         self.seconds["network"] += time.perf_counter() - middle
 
-    def _error(self, X, Y, power):
+    def _error(self, priors, X, Y, power, data=None, which=None):
         with torch.autocast(
             torch.device(self.device).type,
             dtype=torch.bfloat16,
             enabled=self.dtype is torch.bfloat16,
         ):
-            estimate = self.network(X)
-        return relative_error(estimate, Y, power)
+            answer = self.network(X)
+        if data is None:
+            return relative_error(answer, Y, power)
+        estimate = torch.zeros_like(Y)
+        for index in which.unique().tolist():
+            chosen = which == index
+            found = _estimate_parcels(priors[index], answer[chosen], data[chosen])
+            estimate[chosen] = found
+        return missed_share(estimate, Y, power)
 
     def _draw_validation(self, simulator, leadfields):
-        batches = Batches(simulator, leadfields, self.n_components, self.device)
+        batches = Batches(
+            simulator, leadfields, self.n_components, self.device, self.profiles
+        )
+        self.validation_priors = batches.priors
         n_each = max(1, self.options.n_validation // len(batches))
         return [batches.draw([index], n_each) for index in range(len(batches))]
 
@@ -301,7 +341,8 @@ class Trainer:
         self.network.eval()
         with torch.inference_mode():
             losses = [
-                float(self._error(X, Y, power)) for X, Y, power in self.validation
+                float(self._error(self.validation_priors, *batch))
+                for batch in self.validation
             ]
         loss = float(np.mean(losses))
         self.history.append((self.step, loss))

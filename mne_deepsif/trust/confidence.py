@@ -30,13 +30,14 @@ def estimate_again(data, plan, n_passes, random_state):
     Returns
     -------
     passes : array of shape (n_passes, n_parcels, n_times)
-        The estimates.
+        The mean activity of the parcels.
     """
     rng = np.random.default_rng(random_state)
     leadfield, std = plan.leadfield, channel_std(plan.leadfield)
     unwhiten = np.linalg.pinv(leadfield.whitener) / std
     noise = unwhiten @ unwhiten.T
     data, gain = leadfield.projector @ data / std, leadfield.gain / std
+    patterns = plan.operator._patterns
     n_channels = len(data)
     passes = []
     for _ in range(n_passes):
@@ -44,9 +45,13 @@ def estimate_again(data, plan, n_passes, random_state):
         values, vectors = np.linalg.eigh(noise[np.ix_(kept, kept)])
         large = values > 1e-8 * values[-1]
         whitener = (vectors[:, large] / np.sqrt(values[large])).T
+        fine = patterns.gain_of(whitener @ (np.eye(n_channels) / std)[kept])
+        prepared = plan.model.prepare(whitener @ gain[kept], fine)
         passes.append(
-            plan.model.estimate(
-                whitener @ data[kept], whitener @ gain[kept], plan.info["sfreq"]
+            prepared.estimate(
+                whitener @ data[kept],
+                plan.info["sfreq"],
+                mixing=plan.operator._to_parcels,
             )
         )
     return np.array(passes)

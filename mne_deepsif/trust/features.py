@@ -22,7 +22,7 @@ def measure_features(leadfield, estimate, sfreq, eyes=None):
     ----------
     leadfield : Leadfield
         Leadfield of the channels used.
-    estimate : ParcelEstimate
+    estimate : SourceActivity
         Data and estimate.
     sfreq : float
         Sampling rate (Hz).

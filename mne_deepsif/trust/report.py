@@ -3,14 +3,14 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mne
 import numpy as np
 from mne.utils import _validate_type, logger, verbose
 
 from ..goodness import explained
-from ..inverse.plan import estimate_parcels, make_plan, make_stc
+from ..inverse.plan import estimate_sources, make_plan, make_stc
 from .confidence import estimate_again, parcel_confidence
 from .verdict import judge
 
@@ -153,7 +153,7 @@ def assess_deepsif(
         nave=evoked.nave,
         subjects_dir=subjects_dir,
     )
-    estimate = estimate_parcels(evoked.data, plan)
+    estimate = estimate_sources(evoked.data, plan)
     judged = judge(estimate, plan)
     leadfield = plan.leadfield
     rank = len(estimate.data_white)
@@ -165,7 +165,11 @@ def assess_deepsif(
         chance = parcel_confidence(passes, judged["features"]["snr"], rank)
         chance *= judged["probabilities"]["good"]
         confidence = _map_of(chance, plan, evoked)
-        spread = make_stc(passes.std(0), plan, evoked.times[0])
+        spread = make_stc(
+            passes.std(0),
+            replace(plan, activity=leadfield.vertex_area),
+            evoked.times[0],
+        )
     report = TrustReport(
         **judged,
         goodness_of_fit=explained(estimate.data_white, estimate.fit_white),

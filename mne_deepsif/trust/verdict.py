@@ -31,7 +31,7 @@ def warn_if_unusual(estimate, plan):
 
     Parameters
     ----------
-    estimate : ParcelEstimate
+    estimate : SourceActivity
         Data and estimate.
     plan : Plan
         The plan of the estimate.
@@ -49,7 +49,7 @@ def judge(estimate, plan):
 
     Parameters
     ----------
-    estimate : ParcelEstimate
+    estimate : SourceActivity
         Data and estimate.
     plan : Plan
         The plan of the estimate.

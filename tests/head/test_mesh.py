@@ -6,6 +6,7 @@
 import mne
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy import sparse
 
 from mne_deepsif import make_template_source_space
@@ -20,6 +21,7 @@ from mne_deepsif.head.mesh import (
     nearest_mean,
     outermost_hits,
     smooth,
+    used_graph,
     vertex_areas,
 )
 
@@ -166,3 +168,35 @@ def test_affine_match_is_exact(src):
         fro.append((s["rr"] @ affine.T + [0.03, -0.02, 0.05], nn))
     for number in match_vertices(fro, goal):
         assert (number == np.arange(10242)).mean() > 0.98
+
+
+# --------------------------------------------------------------- used vertices
+
+
+def test_used_graph_of_all_ways(template_src):
+    """By the triangles of the used vertices, or by what lies nearest to them."""
+    surf = make_template_source_space()[0]
+    full = used_graph(surf)
+    assert_allclose(full.toarray()[:50], _lengths(surf)[:50])
+    few = template_src[0]  # ico4 without triangles of its own
+    graph = used_graph(few)
+    assert graph.shape == (2562, 2562) and (graph != graph.T).nnz == 0
+    degree = (graph > 0).sum(axis=1)
+    assert 5.5 < degree.mean() < 6.6 and degree.min() >= 4
+    i, j = graph.nonzero()
+    rr = few["rr"][few["vertno"]]
+    lengths = graph.tocoo().data
+    assert_allclose(np.sort(lengths), np.sort(np.linalg.norm(rr[i] - rr[j], axis=1)))
+    assert 4e-3 < lengths.mean() < 8e-3
+
+
+def test_used_graph_without_a_surface(template_src):
+    """No triangles, or no vertices: nothing is connected."""
+    surf = dict(template_src[0], tris=np.zeros((1, 0), int))
+    assert used_graph(surf).nnz == 0
+    surf = dict(template_src[0], vertno=np.zeros(0, int))
+    assert used_graph(surf).shape == (0, 0)
+
+
+def _lengths(surf):
+    return edge_graph(surf["tris"], surf["np"], surf["rr"]).toarray()

@@ -10,9 +10,11 @@ from numpy.testing import assert_allclose
 from mne_deepsif.inverse.windows import (
     chunks,
     constant_power,
+    covering,
     cut,
     overlap_add,
     resample,
+    window_hop,
     window_length,
     window_starts,
 )
@@ -75,3 +77,24 @@ def test_constant_power():
     windows, both = constant_power(np.stack([constant, constant]), 64)
     assert_allclose(both, windows)
     assert constant_power(np.ones((1, 10)), 64) == (10.0, 10.0)
+
+
+@pytest.mark.parametrize("n_total", (64, 65, 100, 128, 333))
+def test_covering(n_total):
+    """Each short window lies in both of its long ones: the first and the last."""
+    which = covering(n_total, 16, 64)
+    long = np.array(window_starts(n_total, 64))
+    for start, (first, last) in zip(window_starts(n_total, 16), which, strict=True):
+        holds = np.flatnonzero((long <= start) & (start + 16 <= long + 64))
+        assert (first, last) == (holds[0], holds[-1])
+
+
+def test_window_hop():
+    """An eighth of a window at the data's rate, but at least a sample."""
+    assert [window_hop(64, 125.0, sfreq) for sfreq in (125, 250, 256, 1, 1000)] == [
+        8,
+        16,
+        16,
+        1,
+        64,
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mne_deepsif import make_leadfield, simulate_evoked
-from mne_deepsif.inverse.plan import ParcelEstimate, Power, make_plan
+from mne_deepsif.inverse.plan import Power, SourceActivity, make_plan
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,6 @@ def as_estimate():
 
     def function(leadfield, data, sources):
         white, fit = leadfield.whiten(data), leadfield.gain_white @ sources
-        return ParcelEstimate(data, white, sources, fit, Power())
+        return SourceActivity(data, white, sources, fit, Power())
 
     return function

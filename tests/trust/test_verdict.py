@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mne_deepsif import apply_deepsif, assess_deepsif
-from mne_deepsif.inverse.plan import estimate_parcels
+from mne_deepsif.inverse.plan import estimate_sources
 from mne_deepsif.trust import verdict
 
 
@@ -41,7 +41,7 @@ def test_warning(recordings, plan, as_estimate):
     bad.data[3] *= 300
     with pytest.warns(RuntimeWarning, match="channel 'F3' stands alone"):
         verdict.warn_if_unusual(of(bad, silence), plan)
-    verdict.warn_if_unusual(estimate_parcels(evoked.data, plan), plan)
+    verdict.warn_if_unusual(estimate_sources(evoked.data, plan), plan)
 
 
 def test_apply_warns(eeg_fwd, recordings, estimator):

@@ -1,0 +1,164 @@
+"""Patterns of activity within the parcels, from the gains of single vertices."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+_SPREAD = 30e-6  # m²: mean square distance of the smoothing along the surface
+_N_EACH = 3  # fine patterns of a parcel; they hold 99 % of its gain's power
+
+
+class PatternGain(NamedTuple):
+    """Gain of patterns, in the unit of the leadfield that they come with.
+
+    Attributes
+    ----------
+    fine : array of shape (n_channels, n_fine)
+        Gain of the fine patterns.
+    uniform : array of shape (n_channels, n_parcels)
+        Gain of uniform activity of each parcel.
+    parcel : array of int, shape (n_fine,)
+        The parcel of each fine pattern.
+    """
+
+    fine: np.ndarray
+    uniform: np.ndarray
+    parcel: np.ndarray
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns of activity, of which an estimate is a sum.
+
+    Parameters
+    ----------
+    activity : csr_array of shape (n_vertices, n_fine + n_parcels)
+        Dipole moments of the vertices (A m), for an activity of 1 A/m: first of the
+        fine patterns, then of uniform activity of each parcel.
+    gain : array of shape (n_channels, n_fine + n_parcels)
+        Their gain after projectors, V or T (T/m) per A/m.
+    parcel : array of int, shape (n_fine,)
+        The parcel of each fine pattern.
+    """
+
+    activity: sparse.csr_array
+    gain: np.ndarray
+    parcel: np.ndarray
+
+    def gain_of(self, matrix):
+        """Return the gain after a linear operation on the channels.
+
+        Parameters
+        ----------
+        matrix : array of shape (n_rows, n_channels)
+            The operation, e.g. a whitener.
+
+        Returns
+        -------
+        gain : PatternGain
+            The gain of the rows.
+        """
+        fine, uniform = np.split(matrix @ self.gain, [len(self.parcel)], axis=1)
+        return PatternGain(fine, uniform, self.parcel)
+
+    def to_parcels(self, leadfield):
+        """Return the matrix from coefficients to the mean activity of the parcels.
+
+        Parameters
+        ----------
+        leadfield : Leadfield
+            The leadfield that the patterns were made for.
+
+        Returns
+        -------
+        matrix : csr_array of shape (n_parcels, n_fine + n_parcels)
+            The mean over the vertices of each parcel (A/m).
+        """
+        moments = leadfield.vertex_area.T @ self.activity
+        squares = leadfield.vertex_area.power(2).sum(axis=0)
+        return (sparse.diags_array(1 / np.maximum(squares, 1e-30)) @ moments).tocsr()
+
+
+def make_patterns(leadfield):
+    """Find the patterns within each parcel that the sensors see best.
+
+    Activity is smooth along the surface: it is white noise, averaged over some 5 mm.
+    Of each parcel, the patterns are the leading right singular vectors of its whitened
+    gain.
+
+    Parameters
+    ----------
+    leadfield : Leadfield
+        Leadfield with the gains of the vertices.
+
+    Returns
+    -------
+    patterns : Patterns
+        Up to three fine patterns for each parcel, and uniform activity of each.
+    """
+    parcel = np.concatenate(leadfield.parcel_of_vertex)
+    n_parcels = leadfield.gain.shape[1]
+    smooth = _smoother(leadfield.surface_graph)
+    area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
+    moments = (leadfield.whitener @ leadfield.vertex_gain * area).T
+    gain = smooth(moments, transpose=True)  # (n_vertices, rank)
+    order = np.argsort(parcel, kind="stable")
+    bounds = np.searchsorted(parcel[order], np.arange(n_parcels + 1))
+    rows, columns, values, owner = [], [], [], []
+    for index in range(n_parcels):
+        members = order[bounds[index] : bounds[index + 1]]
+        vectors = _leading_vectors(gain[members])
+        n_found = vectors.shape[1]
+        rows.append(np.repeat(members, n_found))
+        columns.append(np.tile(len(owner) + np.arange(n_found), len(members)))
+        values.append(vectors.ravel())
+        owner += [index] * n_found
+    inside = np.flatnonzero(parcel >= 0)
+    rows.append(inside)
+    columns.append(len(owner) + parcel[inside])
+    values.append(np.ones(len(inside)))
+    entries = np.concatenate(rows), np.concatenate(columns)
+    shape = (len(parcel), len(owner) + n_parcels)
+    density = sparse.csr_array((np.concatenate(values), entries), shape=shape)
+    activity = (sparse.diags_array(area) @ smooth(density)).tocsr()
+    return Patterns(activity, leadfield.vertex_gain @ activity, np.array(owner, int))
+
+
+def _leading_vectors(gain):
+    """Return the leading left singular vectors of (n_members, rank), by columns."""
+    if not len(gain):
+        return np.zeros((0, 0))
+    if len(gain) > gain.shape[1]:
+        return np.linalg.svd(gain, full_matrices=False)[0][:, :_N_EACH]
+    return np.linalg.eigh(gain @ gain.T)[1][:, ::-1][:, :_N_EACH]
+
+
+def _smoother(graph):
+    """Return a function that averages along the surface, over some 5 mm.
+
+    Each step halves the distance to the mean of the neighbours. On a mesh with edges of
+    length d, it carries activity over a mean square distance of d² / 2.
+    """
+    lengths = graph.data[graph.data > 0]
+    n_steps = 0
+    if lengths.size:
+        n_steps = max(1, round(2 * _SPREAD / np.mean(np.square(lengths))))
+    borders = (graph > 0).astype(float)
+    degree = np.asarray(borders.sum(axis=1)).ravel()
+    borders = sparse.diags_array(1 / np.maximum(degree, 1)) @ borders
+    step = 0.5 * (sparse.eye_array(len(degree)) + borders)
+    alone = sparse.diags_array(0.5 * (degree == 0))
+    step = (step + alone).tocsr()
+
+    def smooth(values, transpose=False):
+        matrix = step.T.tocsr() if transpose else step
+        for _ in range(n_steps):
+            values = matrix @ values
+        return values
+
+    return smooth
