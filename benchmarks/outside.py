@@ -15,9 +15,11 @@ The head is MNE's sample subject, in ``../shared/data``. Results go to
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
+from unittest import mock
 from zlib import crc32
 
 import mne
@@ -38,6 +40,8 @@ from sklearn.metrics import roc_auc_score
 import mne_deepsif
 from mne_deepsif import metrics
 from mne_deepsif.head.mesh import vertex_areas
+from mne_deepsif.inverse import model
+from mne_deepsif.network import prior
 from mne_deepsif.simulation.library import make_library
 
 SUBJECTS_DIR = DATA / "sample"
@@ -404,7 +408,7 @@ def print_cell(title, rows):
     """Print a cell: a line for each method; means, unless named otherwise."""
     names = ["lambda2", "peak", "SD", "median", *list(METRICS)[1:]]
     print(f"\n{title}, n = {rows[0]['peak']['n']}")
-    print(" " * 10 + "".join(f"{name:>10s}" for name in names))
+    print(" " * 30 + "".join(f"{name:>10s}" for name in names))
     for row in rows:
         peak = row["peak"]
         texts = [f"1/{1 / row['lambda2']:.0f}" if row["lambda2"] else "-"]
@@ -413,7 +417,7 @@ def print_cell(title, rows):
             mean = row[metric]["mean"]
             texts.append("-" if mean is None else f"{mean:{form}}")
         text = "".join(f"{text:>10s}" for text in texts)
-        print(f"  {row['method']:8s}{text}", flush=True)
+        print(f"  {row['method']:28s}{text}", flush=True)
 
 
 # ---------------------------------------------------------------- parts
@@ -443,6 +447,61 @@ PARTS = {
     "sync": Part({"mirrored pair": dict(n_sources=2, apart=0.04, mirrored=True)}),
     "silence": Part({"no source": dict(n_sources=0), "1 source": {}}),
 }
+# of the last step, by the cells that tell them apart
+PARTS["variants"] = Part(
+    {
+        cell: PARTS[part].cells[cell]
+        for part, cell in (
+            ("radius", "radius 6 mm"),
+            ("radius", "radius 14 mm"),
+            ("radius", "radius 25 mm"),
+            ("early", "early source, 0.15 of the late one"),
+            ("weak", "radius 25 mm, SNR 1"),
+        )
+    }
+)
+
+
+def share(patches):
+    """Return a function of prior variances in which patches have a given share."""
+
+    def variances(answer, n_parcels):
+        fine, patch = prior.prior_variances(answer, n_parcels).split(n_parcels, 1)
+        total = fine + patch
+        return torch.cat([(1 - patches) * total, patches * total], 1)
+
+    return variances
+
+
+VARIANTS = {
+    "as shipped": (prior, {}),
+    "fine patterns only": (model, dict(prior_variances=share(0.0))),
+    "half of each": (model, dict(prior_variances=share(0.5))),
+    "patches only": (model, dict(prior_variances=share(1.0))),
+    "windows of 512 ms only": (model, dict(_GAIN=np.inf)),
+    "windows of 128 ms only": (model, dict(_GAIN=-np.inf)),
+    "windows by likelihood alone": (model, dict(_GAIN=0.0)),
+    "exponent 0.4": (prior, dict(_EXPONENT=0.4)),
+    "exponent 0.8": (prior, dict(_EXPONENT=0.8)),
+    "floor 0.01": (prior, dict(_FLOOR=0.01)),
+    "floor 0.2": (prior, dict(_FLOOR=0.2)),
+}
+
+
+def score_variants(heads, args, name, **options):
+    """Score variants of the last step on samples of their own; a row for each."""
+    rows = []
+    for variant, (module, constants) in VARIANTS.items():
+        found = []
+        with mock.patch.multiple(module, **constants) if constants else nullcontext():
+            for head, sample in draw_samples(
+                heads, args.n, VALIDATION_SEED, name, **options
+            ):
+                activity = head.estimate(sample.evoked, "DeepSIF")
+                found.append(score(activity, sample, head.cortex))
+        values = {m: summarise([one[m] for one in found]) for m in METRICS}
+        rows.append(dict(method=variant, lambda2=None) | values)
+    return rows
 
 
 def judge_silence(heads, args, name, **options):
@@ -471,6 +530,8 @@ def run_part(name, heads, args):
     run, show = score_cell, print_cell
     if name == "silence":
         run, show = judge_silence, print
+    elif name == "variants":
+        run = score_variants
     cells = list(PARTS[name].cells.items())[: 1 if args.smoke else None]
     for kind, numbered in heads.items():
         groups = dict(right=[numbered[0]], wrong=list(numbered.values())[1:])

@@ -27,7 +27,7 @@ from .windows import covering, cut, overlap_add, pad, window_hop, window_length
 
 _BATCH = 64  # windows that go through the network at once
 _SHORT = 4  # short windows per long one, without overlap
-_GAIN = 20.0  # minus twice the log likelihood that a prior of its own must be better
+_GAIN = 8.0  # minus twice the log likelihood that a prior of its own must be better
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,8 +328,12 @@ class PreparedPrior(PreparedModel):
         priors = torch.cat([self._find_prior(x) for x in data.split(_BATCH)])
         data, scale = self._scale(windows)
         parts = zip(data.split(_BATCH), around.split(_BATCH), strict=True)
-        sources = [self._estimate_batch(x, i, priors, mixing, fit) for x, i in parts]
-        return torch.cat(sources).cpu().numpy() * np.float32(scale / self.unit)
+        parts = [self._estimate_batch(x, i, priors, mixing, fit) for x, i in parts]
+        sources, *powers = (torch.cat(part) for part in zip(*parts, strict=True))
+        squared = torch.as_tensor(np.square(scale[:, 0, 0]), device=self.gain.device)
+        factor = _common_scale(*(squared * power for power in powers), around)
+        scale = scale / self.unit * factor.cpu().numpy()[:, None, None]
+        return sources.cpu().numpy() * np.float32(scale)
 
     def _find_prior(self, data):
         """Return prior variances of windows: (n_windows, 2 * n_parcels)."""
@@ -338,7 +342,10 @@ class PreparedPrior(PreparedModel):
         return prior_variances(network(encoded.X).mT, self.model.parcels.n_parcels)
 
     def _estimate_batch(self, data, around, priors, mixing, fit):
-        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times)."""
+        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times).
+
+        Also return the product of data and fit, and the power of the fit.
+        """
         own = self._find_prior(data)
         data = data.float()
         modes, rest = split_modes(self.prior, data)
@@ -353,15 +360,33 @@ class PreparedPrior(PreparedModel):
             better = other.cost < best.cost
             best = _choose(better, other, best)
             variances = torch.where(better[:, None], priors[near][which], variances)
-        scale = _least_squares_scale(modes, best.predicted)
-        estimate = self.prior.estimate(variances, scale * best.weights)
+        estimate = self.prior.estimate(variances, best.weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
         estimate = _mix(mixing, estimate)
-        if not fit:
-            return estimate
-        predicted = self.unit * self.prior.modes @ (scale * best.predicted)
-        return torch.cat([estimate, predicted], 1)
+        if fit:
+            predicted = self.unit * self.prior.modes @ best.predicted
+            estimate = torch.cat([estimate, predicted], 1)
+        product = (modes * best.predicted).sum((1, 2))
+        return estimate, product, best.predicted.square().sum((1, 2))
+
+
+def _common_scale(product, power, around):
+    """Return the factor (n_windows,) with which long windows fit best.
+
+    A minimum norm is too small, the more so the noisier its window is. The windows
+    within a long one share their factor. So noise stays small beside a response.
+    """
+    first, last = around.T
+    total = [torch.zeros(int(last.max()) + 1, device=product.device).double()] * 2
+    total = [
+        one.index_add(0, first, part.double()).index_add(
+            0, last, torch.where(first == last, 0.0, part.double())
+        )
+        for one, part in zip(total, (product, power), strict=True)
+    ]
+    product, power = (one[first] + one[last] for one in total)
+    return product / power.clamp_min(1e-300)
 
 
 def _choose(better, one, other):

@@ -145,12 +145,14 @@ def chunks(n_total, n_times, n_windows=32):
         The samples of these to keep. Their windows are those of the whole recording.
     """
     hop = max(1, n_times // 2)
+    # a window knows of those that it overlaps, and they of theirs; whole hops, so that
+    # the windows start where they did
     overlap = n_times - hop
-    before = -(-overlap // hop) * hop  # whole hops: the windows start where they did
+    before = -(-overlap // hop) * hop + hop
     # what the last window covers must lie within the last chunk
     bounds = [*range(0, max(1, n_total - n_times + 1), n_windows * hop), n_total]
     for start, stop in pairwise(bounds):
-        yield max(0, start - before), min(stop + overlap, n_total), start, stop
+        yield max(0, start - before), min(stop + overlap + hop, n_total), start, stop
 
 
 def constant_power(data, n_times):
