@@ -407,10 +407,10 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
 @pytest.fixture
 def microvolts(eeg_info, windowed, monkeypatch):
     """Return a recording in µV of several pieces, and its pieces."""
-    monkeypatch.setattr(apply_module, "_GROUP", 4)
-    raw = mne.io.RawArray(1e6 * noise((32, 3000)), eeg_info)
+    monkeypatch.setattr(apply_module, "_GROUP", 8)
+    raw = mne.io.RawArray(1e6 * noise((32, 5000)), eeg_info)
     length = window_length(windowed.n_times, windowed.sfreq, eeg_info["sfreq"])
-    pieces = list(chunks(3000, length, 4))
+    pieces = list(chunks(5000, length, 8))
     assert len(pieces) > 3
     return raw, pieces
 
