@@ -23,6 +23,8 @@ def write_tables(folder):
         "ablation": ablations(_read("ablation")),
         "personalisation": personalisations(_read("personalisation")),
         "lanes": lanes(_read("lanes")),
+        "outside": outsides(_read("outside")),
+        "variants": variants(_read("outside")["variants"]),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -46,6 +48,35 @@ def lanes(results):
             seconds = found["processor seconds"]
             times = [f"{seconds[name]:.2f}" for name in ("vectors", "plain")]
             yield processor, case, *times, f"{found['plain over vectors']:.1f}"
+
+
+def outsides(results):
+    """Scores of each method where data and estimate have different forwards."""
+    names = "peak", "AUC", "LE", "precision / recall", "area"
+    yield "sensors", "forward", "sources", "method", *names
+    for part, record in results.items():
+        if part in ("silence", "variants"):
+            continue
+        for row in record["rows"]:
+            where = row["kind"], row["forward"], row["cell"], row["method"]
+            yield *where, *_outside_scores(row)
+
+
+def variants(record):
+    """Scores of variants of the last step."""
+    yield "sensors", "sources", "variant", "peak", "AUC", "LE", "p / r", "area"
+    for row in record["rows"]:
+        yield row["kind"], row["cell"], row["method"], *_outside_scores(row)
+
+
+def _outside_scores(row):
+    mean = {metric: row[metric]["mean"] for metric in ("peak", "auc", "le", "area")}
+    precision, recall = (row[name]["mean"] for name in ("precision", "recall"))
+    yield f"{mean['peak']:.1f}"
+    yield f"{mean['auc']:.3f}"
+    yield "-" if mean["le"] is None else f"{mean['le']:.1f}"
+    yield f"{precision:.2f} / {recall:.2f}"
+    yield f"{mean['area']:.1f}"
 
 
 def ablations(results):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import mne
 import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
+from scipy import sparse
 
 from .head.channels import check_units, good_spans
 from .inverse.plan import (
@@ -23,7 +24,7 @@ from .inverse.windows import chunks, window_starts
 from .trust.verdict import warn_if_unusual
 
 _GROUP = 32  # windows estimated together
-_DENSE = 2**29  # bytes; a larger estimate of raw stays in parcels until it is used
+_DENSE = 2**29  # bytes; a larger estimate of raw stays in patterns until it is used
 
 
 @verbose
@@ -74,7 +75,8 @@ def apply_deepsif(
     Returns
     -------
     stc : SourceEstimate | VectorSourceEstimate
-        Dipole moments (A m) of all vertices of ``fwd['src']``; 0 outside the parcels.
+        Dipole moments (A m) of all vertices of ``fwd['src']``, in single precision; 0
+        outside the parcels.
         ``mne.apply_forward(fwd, stc, info)`` gives the sensor data that they explain.
     residual : Evoked
         Data minus what the estimate explains, for the channels used and with
@@ -239,14 +241,14 @@ def apply_deepsif_raw(
     Returns
     -------
     stc : SourceEstimate | VectorSourceEstimate
-        As in :func:`apply_deepsif`, in single precision. Time 0 is the first sample
-        of ``raw``.
+        As in :func:`apply_deepsif`. Time 0 is the first sample of ``raw``.
 
     Notes
     -----
     Windows overlap by half, however long the recording is. Only the result grows with
-    it: 4 bytes for each sample kept and each parcel (of ``label``). A scalar estimate
-    above 0.5 GB stays in parcels until you use ``stc.data``, as in
+    it: 4 bytes for each sample kept and each vertex, or each of some 4000 patterns if
+    these are fewer. A scalar estimate above 0.5 GB stays in patterns until you use
+    ``stc.data``, as in
     :func:`mne.minimum_norm.apply_inverse_epochs`. To save memory, crop it first with
     :meth:`stc.crop <mne.SourceEstimate.crop>`.
     """
@@ -271,15 +273,21 @@ def apply_deepsif_raw(
             f"All of raw between samples {start} and {stop} is annotated as bad. Use "
             "reject_by_annotation=False to estimate it anyway."
         )
-    sources, rows = _apply_raw(raw, plan, spans, start, stop, decim)
-    return _make_raw_stc(sources, rows, plan, raw.times[start], decim)
+    sources, activity = _apply_raw(raw, plan, spans, start, stop, decim)
+    plan = replace(plan, activity=activity)
+    return _make_raw_stc(sources, plan, raw.times[start], decim)
 
 
 def _apply_raw(raw, plan, spans, start, stop, decim):
-    """Return activity (n_used, n_times) and indices of the rows that are needed."""
+    """Return activity (n_used, n_times) and the activity of vertices for each row."""
     used = np.unique(plan.activity.indices)
     if not used.size:  # a label outside the parcels: keep one, for the NaN spans
         used = np.array([0])
+    rows, activity = used, plan.activity[:, used].astype(np.float32)
+    n_vertices = len(activity.indptr) - 1
+    if n_vertices < len(used):  # a label: its vertices are fewer than its patterns
+        rows, activity = plan.activity, sparse.eye_array(n_vertices, dtype=np.float32)
+        used = np.arange(n_vertices)
     n_times = -(-(stop - start) // decim)
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else len(used), n_times)
@@ -294,7 +302,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         data = raw.get_data(start=first, stop=last)
         if not units_known:  # once, and before hours of work
             units_known = check_units(data[plan.picks], plan.leadfield.ch_types)
-        estimate = estimate_sources(data, plan, used)
+        estimate = estimate_sources(data, plan, rows)
         power += estimate.power
         skip = -(begin - start) % decim  # to the next sample to keep
         piece = estimate.sources[:, begin - first + skip : end - first : decim]
@@ -302,7 +310,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         sources[:, at : at + piece.shape[1]] = piece
     log_explained(power)
     warn_constant(power, plan)
-    return sources, used
+    return sources, activity
 
 
 def _check_memory(n_rows, n_times):
@@ -320,9 +328,8 @@ def _check_memory(n_rows, n_times):
         )
 
 
-def _make_raw_stc(sources, rows, plan, tmin, decim):
+def _make_raw_stc(sources, plan, tmin, decim):
     """Spread over vertices, but leave a large estimate to the SourceEstimate."""
-    plan = replace(plan, activity=plan.activity[:, rows].astype(np.float32))
     n_vertices = plan.activity.shape[0]
     if plan.normals is not None or 4 * n_vertices * sources.shape[1] <= _DENSE:
         stc = make_stc(sources, plan, tmin, decim)

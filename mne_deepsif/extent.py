@@ -159,9 +159,9 @@ def estimate_extent(
     -----
     In a decimated source space, each vertex stands for the part of the surface that is
     nearer to it, along the surface, than to any other vertex. Labels and areas cover
-    these parts. Estimates of this package are constant within parcels of about
-    1.25 cm², so areas come in steps of that size. Areas are measured on the surface in
-    ``src``, usually the white surface. The same patch is about a third larger on the
+    these parts. Estimates of this package are smooth over some 5 mm, so the area of a
+    smaller source comes out too large. Areas are measured on the surface in ``src``,
+    usually the white surface. The same patch is about a third larger on the
     pial surface. On the template head, you get areas on the template.
     """
     stc = _check_stc(stc)

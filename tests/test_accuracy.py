@@ -37,18 +37,18 @@ class Floor(NamedTuple):
     recall: float
 
 
-# About 1.5 times worse than the medians that were measured in November 2026 with the
+# Somewhat worse than the medians that were measured in November 2026 with the
 # weights of that time (tests/inverse/test_weights.py has their hash):
 #                       EEG    mag    deformed  moved EEG  moved mag
-# localization error    .55    .57      .70        .60        .76     mm
-# precision             .87    .85      .85        .85        .82
-# recall                .82    .79      .79        .78        .79
+# localization error    .25    .39      .22        .31        .40     mm
+# precision             .90    .86      .90        .90        .86
+# recall                .65    .61      .65        .65        .61
 FLOORS = {
-    "eeg": Floor(0.85, 0.80, 0.73),
-    "mag": Floor(0.85, 0.78, 0.69),
-    "deformed": Floor(1.05, 0.77, 0.69),
-    "moved eeg": Floor(0.9, 0.77, 0.67),
-    "moved mag": Floor(1.15, 0.73, 0.69),
+    "eeg": Floor(0.4, 0.85, 0.57),
+    "mag": Floor(0.6, 0.79, 0.53),
+    "deformed": Floor(0.4, 0.85, 0.57),
+    "moved eeg": Floor(0.5, 0.85, 0.57),
+    "moved mag": Floor(0.6, 0.79, 0.53),
 }
 
 

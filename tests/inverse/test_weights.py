@@ -38,7 +38,7 @@ CONTENT = b"what a mirror serves" * 100
 
 
 # of the file in the package: to be changed with it, and so are the answers below
-GENERIC = "6205b166bb892e42381efbc4e8367e5e5364ff33cf67e5d3113fb6e574972a06"
+GENERIC = "8d532484e28098f66b5f7c34b7d34408bc4847270ba19982d2a089755e27e30c"
 
 
 def test_generic_weights():
@@ -79,8 +79,8 @@ def radial_dipoles(centers):
 
 # the strongest parcels when each of two sources peaks, and their activity over the peak
 ANSWERS = {
-    20: {468: 1.0, 163: 0.9875, 399: 0.933, 438: 0.92371, 140: 0.88261, 422: 0.79695},
-    44: {384: 0.70973, 687: 0.67093, 228: 0.66917, 449: 0.64477, 910: 0.62181},
+    20: {404: 0.96138, 449: 0.84012, 326: 0.68494, 163: 0.51882},
+    44: {384: 0.66836, 449: 0.64639, 887: 0.64187, 404: 0.63357},
 }
 
 
@@ -92,7 +92,7 @@ def test_answer_of_the_generic_weights():
     noise = 0.02 * np.sin(np.outer(np.arange(1, 41), times + 1.0) ** 2)
     sources = gain[:, [300, 700]] / np.abs(gain[:, [300, 700]]).max(0)
     out = model.estimate(sources @ waves + noise, gain, 125.0)
-    assert_allclose(np.abs(out).max(), 1.276114, rtol=1e-3)
+    assert_allclose(np.abs(out).max(), 2.559331, rtol=1e-3)
     out /= np.abs(out).max()
     for time, strongest in ANSWERS.items():
         order = np.argsort(-np.abs(out[:, time]))
