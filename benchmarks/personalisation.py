@@ -31,6 +31,7 @@ from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
+from mne_deepsif.network.prior import patch_profiles
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
@@ -65,30 +66,34 @@ HEADS = {"64 electrodes": make_electrodes, "102 mag, folded": make_folded}
 
 
 def make_start(start, learning_rate, trained):
-    """Return the network to start from, and the learning rate."""
+    """Return the network to start from, the learning rate, and profiles of patches.
+
+    From random weights there are no profiles: the loss is then that of the network's
+    answer, not of the estimate.
+    """
     network = copy.deepcopy(start.network).float()
+    profiles = patch_profiles(start.parcels.adjacency)
     if learning_rate is None:
         learning_rate, n_parcels = 1e-3, start.parcels.n_parcels
         n_features = N_KERNELS * n_parcels
-        network = make_network(
-            "compact", n_features, n_parcels, start.n_times, **network.sizes
-        )
+        sizes, profiles = network.sizes | {"share_width": 0}, None
+        network = make_network("compact", n_features, n_parcels, start.n_times, **sizes)
     parts = trained.split()
     for parameter, values in network.named_parameters():
         values.requires_grad_(not parts or any(p in parameter for p in parts))
-    return network, learning_rate
+    return network, learning_rate, profiles
 
 
 def personalise(start, library, leadfield, n_steps, learning_rate, trained):
     """Train, and return the losses and the time."""
-    network, learning_rate = make_start(start, learning_rate, trained)
+    network, learning_rate, profiles = make_start(start, learning_rate, trained)
     options = TrainingOptions(
         n_steps=n_steps,
         learning_rate=learning_rate,
         n_warmup=min(200, max(1, n_steps // 10)),
         validate_every=max(1, n_steps // 4),
     )
-    trainer = Trainer(network, library, [leadfield], options)
+    trainer = Trainer(network, library, [leadfield], options, profiles=profiles)
     began = time.perf_counter()
     trainer.run()
     return dict(history=trainer.history, seconds=time.perf_counter() - began)
