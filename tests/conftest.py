@@ -85,6 +85,19 @@ def _decimate(src, n_vertices=2562):
     return src
 
 
+@pytest.fixture
+def epochs(evoked):
+    """Give three epochs of a module's evoked: as it is, inverted, and weaker."""
+    data = np.stack([evoked.data, -2 * evoked.data, 0.5 * evoked.data])
+    return mne.EpochsArray(data, evoked.info, tmin=-0.1, proj=False)
+
+
+@pytest.fixture
+def raw(evoked):
+    """Give a recording in which a module's evoked follows itself twice."""
+    return mne.io.RawArray(np.tile(evoked.data, 3), evoked.info)
+
+
 # --------------------------------------------------------------- without a network
 
 

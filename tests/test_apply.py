@@ -84,17 +84,6 @@ def evoked(truth):
     return truth[0].copy()
 
 
-@pytest.fixture
-def epochs(evoked):
-    data = np.stack([evoked.data, -2 * evoked.data, 0.5 * evoked.data])
-    return mne.EpochsArray(data, evoked.info, tmin=-0.1, proj=False)
-
-
-@pytest.fixture
-def raw(evoked):
-    return mne.io.RawArray(np.tile(evoked.data, 3), evoked.info)
-
-
 # --------------------------------------------------------------- what comes out
 
 

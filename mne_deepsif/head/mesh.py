@@ -29,7 +29,11 @@ def mesh_edges(tris):
         Two vertices per edge, the smaller number first.
     """
     edges = np.concatenate([tris[:, [0, 1]], tris[:, [1, 2]], tris[:, [2, 0]]])
-    return np.unique(np.sort(edges, axis=1), axis=0)
+    return _unique_pairs(edges)
+
+
+def _unique_pairs(pairs):
+    return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
 def edge_graph(tris, n_vertices, rr=None):
@@ -49,7 +53,12 @@ def edge_graph(tris, n_vertices, rr=None):
     graph : csr_array of shape (n_vertices, n_vertices)
         The graph.
     """
-    i, j = mesh_edges(tris).T
+    return _graph_of(mesh_edges(tris), n_vertices, rr)
+
+
+def _graph_of(edges, n_vertices, rr):
+    """Make the symmetric matrix of edges; see :func:`edge_graph`."""
+    i, j = edges.T
     values = np.ones(len(i)) if rr is None else np.linalg.norm(rr[i] - rr[j], axis=1)
     graph = sparse.csr_array((values, (i, j)), shape=(n_vertices, n_vertices))
     return (graph + graph.T).tocsr()
@@ -211,11 +220,7 @@ def used_graph(surf):
     owner = nearest_along(edge_graph(tris, len(rr), rr), vertno)
     i, j = owner[mesh_edges(tris)].T
     between = (i != j) & (i >= 0) & (j >= 0)
-    pairs = np.unique(np.sort(np.c_[i, j][between], axis=1), axis=0)
-    i, j = pairs.T
-    lengths = np.linalg.norm(rr[vertno[i]] - rr[vertno[j]], axis=1)
-    graph = sparse.csr_array((lengths, (i, j)), shape=(n_used, n_used))
-    return (graph + graph.T).tocsr()
+    return _graph_of(_unique_pairs(np.c_[i, j][between]), n_used, rr[vertno])
 
 
 def find_rows(vertices, vertnos, name):

@@ -111,9 +111,9 @@ class Model:
         gain : array of shape (n_channels, n_parcels)
             Leadfield: whitened for ``encoder="backprojection"``, in channels for
             ``encoder="sensors"``.
-        patterns : Patterns | None
-            Patterns of activity within the parcels and their whitened gain. None
-            takes each parcel as one. Only for ``encoder="backprojection"``.
+        patterns : PatternGain | None
+            Whitened gain of patterns of activity within the parcels. None takes each
+            parcel as one. Only for ``encoder="backprojection"``.
 
         Returns
         -------
@@ -290,9 +290,8 @@ class PreparedPrior(PreparedModel):
         self.has_patterns = patterns is not None
         fine, parcel, uniform = self.gain, torch.arange(gain.shape[1]), self.gain
         if patterns is not None:
-            fine, uniform = (
-                self._to_tensor(getattr(patterns, name)) for name in ("fine", "uniform")
-            )
+            fine = self._to_tensor(patterns.fine)
+            uniform = self._to_tensor(patterns.uniform)
             parcel = torch.as_tensor(patterns.parcel)
         with torch.inference_mode():
             self.kernels = backprojection_kernels(self.gain.double()).float()

@@ -171,10 +171,9 @@ def estimate_sources(data, plan, rows=None):
     if rows is not None and not sparse.issparse(rows):
         rows = sparse.eye_array(plan.activity.shape[1], format="csr")[rows]
     prepared = plan.operator._prepared
-    sources, fit = prepared.estimate(given, sfreq, mixing=rows, fit=True)
-    fit_white = fit
+    sources, fit_white = prepared.estimate(given, sfreq, mixing=rows, fit=True)
     if plan.model.encoder == "sensors":
-        fit_white = leadfield.whitener @ fit
+        fit_white = leadfield.whitener @ fit_white
     power = Power(
         np.sum(np.square(data_white)),
         np.sum(np.square(data_white - fit_white)),

@@ -88,12 +88,13 @@ class CorticalPrior:
 
     def __init__(self, fine, parcel, uniform, profiles):
         self.n_channels, self.n_parcels = uniform.shape
-        patch = uniform @ profiles
-        ratio = fine.square().sum() / patch.square().sum().clamp_min(1e-30)
-        self.profiles = profiles * ratio.sqrt()  # both kinds are as strong
-        self.modes = _leading_modes(torch.cat([fine, patch * ratio.sqrt()], 1))
+        power = (uniform @ profiles).square().sum().clamp_min(1e-30)
+        # both kinds are as strong
+        self.profiles = profiles * (fine.square().sum() / power).sqrt()
+        patch = uniform @ self.profiles
+        self.modes = _leading_modes(torch.cat([fine, patch], 1))
         self.fine, self.parcel = self.modes.T @ fine, parcel
-        self.patch = self.modes.T @ patch * ratio.sqrt()
+        self.patch = self.modes.T @ patch
         rows, columns = torch.triu_indices(*[len(self.fine)] * 2, device=fine.device)
         self._full = torch.zeros(
             len(self.fine), len(self.fine), dtype=torch.long, device=fine.device

@@ -179,12 +179,7 @@ def test_one_channel_is_one_row():
 
 
 def test_eyes_of_meg_and_without_positions():
-    info = mne.channels.read_meg_canonical_info("neuromag")
-    info = mne.pick_info(info, mne.pick_types(info, meg="mag"))
-    trans = np.eye(4)
-    trans[2, 3] = 0.045
-    with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
+    info = magnetometers()
     field = eye_gain(info)
     front = np.array([ch["loc"][1] for ch in info["chs"]]) > 0
     assert field.shape == (102, 3)

@@ -37,17 +37,6 @@ def evoked(eeg_info):
     return mne.EvokedArray(data, eeg_info, tmin=-0.1, nave=10)
 
 
-@pytest.fixture
-def epochs(evoked):
-    data = np.stack([evoked.data, -2 * evoked.data, 0.5 * evoked.data])
-    return mne.EpochsArray(data, evoked.info, tmin=-0.1, proj=False)
-
-
-@pytest.fixture
-def raw(evoked):
-    return mne.io.RawArray(np.tile(evoked.data, 3), evoked.info)
-
-
 # --------------------------------------------------------------- prepared
 
 
