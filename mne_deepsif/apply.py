@@ -283,7 +283,8 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     used = np.unique(plan.activity.indices)
     if not used.size:  # a label outside the parcels: keep one, for the NaN spans
         used = np.array([0])
-    rows, activity = used, plan.activity[:, used].astype(np.float32)
+    rows = None if used.size == plan.activity.shape[1] else used
+    activity = plan.activity[:, used].astype(np.float32)
     n_vertices = len(activity.indptr) - 1
     if n_vertices < len(used):  # a label: its vertices are fewer than its patterns
         rows, activity = plan.activity, sparse.eye_array(n_vertices, dtype=np.float32)
@@ -302,12 +303,12 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         data = raw.get_data(start=first, stop=last)
         if not units_known:  # once, and before hours of work
             units_known = check_units(data[plan.picks], plan.leadfield.ch_types)
-        estimate = estimate_sources(data, plan, rows)
-        power += estimate.power
         skip = -(begin - start) % decim  # to the next sample to keep
-        piece = estimate.sources[:, begin - first + skip : end - first : decim]
+        keep = slice(begin - first + skip, end - first, decim)
+        estimate = estimate_sources(data, plan, rows, keep)
+        power += estimate.power
         at = (begin - start + skip) // decim
-        sources[:, at : at + piece.shape[1]] = piece
+        sources[:, at : at + estimate.sources.shape[1]] = estimate.sources
     log_explained(power)
     warn_constant(power, plan)
     return sources, activity

@@ -193,7 +193,7 @@ class PreparedModel:
         """Return the length of a window in samples of the data."""
         return window_length(self.model.n_times, self.model.sfreq, sfreq)
 
-    def estimate(self, data, sfreq, *, mixing=None, fit=False):
+    def estimate(self, data, sfreq, *, mixing=None, fit=False, keep=slice(None)):
         """Estimate the activity.
 
         Parameters
@@ -207,33 +207,42 @@ class PreparedModel:
             column for each pattern.
         fit : bool
             Also return what the estimate explains of the data.
+        keep : slice
+            The times of the sources to return, with a positive step.
 
         Returns
         -------
-        sources : array of shape (..., n_parcels or n_rows, n_times)
+        sources : array of shape (..., n_parcels or n_rows, n_kept)
             As in :meth:`Model.estimate`. With ``has_patterns``, the activity of each
             pattern.
         fitted : array of shape (..., n_channels, n_times)
             The leadfield times all of the activity. Only if ``fit`` is True.
         """
-        length = self.window(sfreq)
+        length, n_times = self.window(sfreq), data.shape[-1]
         padded = pad(data, length)
-        sources, length = self._estimate_padded(padded, length, mixing, fit)
-        sources = overlap_add(sources, length, padded.shape[-1])
-        first = (padded.shape[-1] - data.shape[-1]) // 2
-        sources = sources[..., first : first + data.shape[-1]]
+        n_total = padded.shape[-1]
+        first = (n_total - n_times) // 2
+        start, stop, step = keep.indices(n_times)
+        keep = slice(first + start, first + stop, step)
+        sources, fitted, length = self._estimate_padded(padded, length, mixing)
+        sources = overlap_add(sources, length, n_total, keep)
         if not fit:
             return sources
-        return np.split(sources, [sources.shape[-2] - data.shape[-2]], axis=-2)
+        whole = slice(first, first + n_times)
+        return sources, overlap_add(fitted, length, n_total, whole)
 
-    def _estimate_padded(self, padded, length, mixing, fit):
-        """Return estimates in windows (..., n_windows, n_rows, n_times), and length."""
+    def _estimate_padded(self, padded, length, mixing):
+        """Return estimates in windows, (..., n_windows, n_rows, n_times), fit, length.
+
+        The fit is in windows as well.
+        """
         windows = cut(padded, length, self.model.n_times)
         batch = windows.reshape(-1, *windows.shape[-2:])
-        if fit:
-            mixing = _append_rows(mixing, self.gain.cpu().numpy() * self.unit)
+        n_channels = padded.shape[-2]
+        mixing = _append_rows(mixing, self.gain.cpu().numpy() * self.unit)
         sources = self.estimate_windows(batch, mixing=mixing)
-        return sources.reshape(*windows.shape[:-2], *sources.shape[-2:]), length
+        sources = sources.reshape(*windows.shape[:-2], *sources.shape[-2:])
+        return sources[..., :-n_channels, :], sources[..., -n_channels:, :], length
 
     def estimate_windows(self, windows, *, mixing=None):
         """Estimate the activity of the parcels in windows of the network's length.
@@ -298,12 +307,14 @@ class PreparedPrior(PreparedModel):
             self.prior = CorticalPrior(
                 fine, parcel.to(self.gain.device), uniform, model._profiles
             )
+            scans = model.network.sizes.get("scans", False)
+            self.scanning = self.prior.scan_kernels() if scans else None
 
     def window(self, sfreq):
         """Return the length of a long window in samples of the data."""
         return 2 * _SHORT * window_hop(self.model.n_times, self.model.sfreq, sfreq)
 
-    def _estimate_padded(self, padded, length, mixing, fit):
+    def _estimate_padded(self, padded, length, mixing):
         n_times, short = self.model.n_times, length // _SHORT
         long = cut(padded, length, n_times)
         windows = cut(padded, short, max(1, n_times // _SHORT))
@@ -311,39 +322,49 @@ class PreparedPrior(PreparedModel):
         first = np.arange(0, long[..., 0, 0].size, long.shape[-3])  # of each sample
         around = torch.as_tensor((first[:, None, None] + around).reshape(-1, 2))
         with torch.inference_mode():
-            sources = self._estimate_local(
+            found = self._estimate_local(
                 long.reshape(-1, *long.shape[-2:]),
                 windows.reshape(-1, *windows.shape[-2:]),
                 around.to(self.gain.device),
                 mixing,
-                fit,
             )
-        return sources.reshape(*windows.shape[:-2], *sources.shape[-2:]), short
+        shape = windows.shape[:-2]
+        sources, fitted = (x.reshape(*shape, *x.shape[-2:]).mT for x in found)
+        return sources, fitted, short
 
-    def _estimate_local(self, long, windows, around, mixing, fit):
-        """Estimate windows with their own prior, or with that of one around them."""
+    def _estimate_local(self, long, windows, around, mixing):
+        """Estimate windows with their own prior, or with that of one around them.
+
+        Return sources and fit, (n_windows, n_times, n_rows or n_channels).
+        """
         mixing = _mixing_to_tensor(mixing, self.gain.device)
         data, _ = self._scale(long)
         priors = torch.cat([self._find_prior(x) for x in data.split(_BATCH)])
         data, scale = self._scale(windows)
         parts = zip(data.split(_BATCH), around.split(_BATCH), strict=True)
-        parts = [self._estimate_batch(x, i, priors, mixing, fit) for x, i in parts]
-        sources, *powers = (torch.cat(part) for part in zip(*parts, strict=True))
+        parts = [self._estimate_batch(x, i, priors, mixing) for x, i in parts]
+        sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
         squared = torch.as_tensor(np.square(scale[:, 0, 0]), device=self.gain.device)
         factor = _common_scale(*(squared * power for power in powers), around)
-        scale = scale / self.unit * factor.cpu().numpy()[:, None, None]
-        return sources.cpu().numpy() * np.float32(scale)
+        factor = factor[:, None, None] * torch.as_tensor(scale, device=factor.device)
+        factor = factor.float()  # double would convert all sources
+        sources *= factor / self.unit
+        fitted *= factor
+        return sources.cpu().numpy(), fitted.cpu().numpy()
 
     def _find_prior(self, data):
         """Return prior variances of windows: (n_windows, 2 * n_parcels)."""
         network = self.model._device_network
-        encoded = encode_windows(data, self.kernels, network.sizes["n_components"])
+        n_components = network.sizes["n_components"]
+        encoded = encode_windows(
+            data, self.kernels, n_components, scanning=self.scanning
+        )
         return prior_variances(network(encoded.X).mT, self.model.parcels.n_parcels)
 
-    def _estimate_batch(self, data, around, priors, mixing, fit):
-        """Map (n_windows, n_channels, n_times) to (n_windows, n_rows, n_times).
+    def _estimate_batch(self, data, around, priors, mixing):
+        """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
-        Also return the product of data and fit, and the power of the fit.
+        Also return the fit, its product with the data, and its power.
         """
         own = self._find_prior(data)
         data = data.float()
@@ -362,12 +383,10 @@ class PreparedPrior(PreparedModel):
         estimate = self.prior.estimate(variances, best.weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
-        estimate = _mix(mixing, estimate)
-        if fit:
-            predicted = self.unit * self.prior.modes @ best.predicted
-            estimate = torch.cat([estimate, predicted], 1)
+        estimate = _mix(mixing, estimate).mT
+        fitted = best.predicted.mT @ self.prior.modes.T
         product = (modes * best.predicted).sum((1, 2))
-        return estimate, product, best.predicted.square().sum((1, 2))
+        return estimate, fitted, product, best.predicted.square().sum((1, 2))
 
 
 def _common_scale(product, power, around):

@@ -144,7 +144,7 @@ def _openblas():
 
 
 @one_blas_thread()
-def estimate_sources(data, plan, rows=None):
+def estimate_sources(data, plan, rows=None, keep=slice(None)):
     """Estimate activity.
 
     Parameters
@@ -155,6 +155,8 @@ def estimate_sources(data, plan, rows=None):
         Leadfield and model.
     rows : array of int | csr_array of shape (n_sums, n_rows) | None
         The rows to return, or sums of them. None returns all.
+    keep : slice
+        The times of the sources to return, with a positive step.
 
     Returns
     -------
@@ -171,7 +173,9 @@ def estimate_sources(data, plan, rows=None):
     if rows is not None and not sparse.issparse(rows):
         rows = sparse.eye_array(plan.activity.shape[1], format="csr")[rows]
     prepared = plan.operator._prepared
-    sources, fit_white = prepared.estimate(given, sfreq, mixing=rows, fit=True)
+    sources, fit_white = prepared.estimate(
+        given, sfreq, mixing=rows, fit=True, keep=keep
+    )
     if plan.model.encoder == "sensors":
         fit_white = leadfield.whitener @ fit_white
     power = Power(

@@ -95,7 +95,7 @@ def cut(data, n_times, n_resampled):
     return resample(np.stack(windows, axis=-3), n_resampled)
 
 
-def overlap_add(windows, n_times, n_total):
+def overlap_add(windows, n_times, n_total, keep=slice(None)):
     """Undo :func:`cut`: blend the windows under sine tapers.
 
     Parameters
@@ -105,22 +105,32 @@ def overlap_add(windows, n_times, n_total):
     n_times : int
         Length of a window before resampling.
     n_total : int
-        Length of the result.
+        Length of the data.
+    keep : slice
+        The samples of the data to return, with a positive step.
 
     Returns
     -------
-    total : array of shape (..., n_rows, n_total)
+    total : array of shape (..., n_rows, n_kept)
         Weighted mean of the windows that overlap.
     """
     taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
     weighted = resample(np.eye(windows.shape[-1]), n_times) * taper
     weighted = weighted.astype(windows.dtype)
-    shape = (*windows.shape[:-3], windows.shape[-2], n_total)
-    total = np.zeros(shape, windows.dtype)
-    weight = np.zeros(n_total)
+    first, stop, step = keep.indices(n_total)
+    n_kept = len(range(first, stop, step))
+    total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_kept), windows.dtype)
+    weight = np.zeros(n_kept)
     for index, start in enumerate(window_starts(n_total, n_times)):
-        total[..., start : start + n_times] += windows[..., index, :, :] @ weighted
-        weight[start : start + n_times] += taper
+        # the samples to keep from the first one of the window on
+        begin, end = (
+            min(n_kept, max(0, -(-(bound - first) // step)))
+            for bound in (start, start + n_times)
+        )
+        if begin < end:
+            columns = first + step * np.arange(begin, end) - start
+            total[..., begin:end] += windows[..., index, :, :] @ weighted[:, columns]
+            weight[begin:end] += taper[columns]
     total /= weight.astype(total.dtype)
     return total
 

@@ -36,6 +36,9 @@ class CompactNetwork(nn.Module):
     share_width : int
         Number of features from which the patches' share of each parcel's power is
         computed. 0 leaves the share out.
+    scans : bool
+        Read the scores of a scan of the parcels after the other features, see
+        :func:`scan`. Sharpened and gated, they add to the power of the answer.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class CompactNetwork(nn.Module):
         n_blocks=2,
         n_components=4,
         share_width=0,
+        scans=False,
     ):
         super().__init__()
         self.sizes = {
@@ -56,6 +60,7 @@ class CompactNetwork(nn.Module):
             "n_blocks": n_blocks,
             "n_components": n_components,
             "share_width": share_width,
+            "scans": scans,
         }
         self.embed = nn.Linear(n_features, width, bias=False)
         self.linear = nn.ModuleList(
@@ -75,6 +80,7 @@ class CompactNetwork(nn.Module):
             )
             nn.init.zeros_(self.share[2].weight)
             nn.init.constant_(self.share[2].bias, -1.0)
+        self.scan = _Scan(n_parcels, gate_width) if scans else None
         # the first estimate is zero: most parcels are silent most of the time
         nn.init.zeros_(self.readout.weight)
 
@@ -84,9 +90,13 @@ class CompactNetwork(nn.Module):
         There are ``2 * n_parcels`` rows: the part of each parcel's activity that is
         piecewise, and the part that belongs to a patch. The roots of their shares are
         the factors, so that the power is split. Without shares, there is one row for
-        each parcel.
+        each parcel. With ``scans``, the scores' answer follows as ``n_times`` more.
         """
+        n_features = self.embed.in_features
+        X, scores = X[..., :n_features], X[..., n_features:]
         state = self.power(_root_power(X))
+        if self.scan is not None:
+            state = state + self.scan.power(_root_power(scores))
         features = self.embed(X)
         gated, state = self.gates[0](features, state)
         for linear, gates in zip(self.linear, self.gates[1:], strict=True):
@@ -94,11 +104,49 @@ class CompactNetwork(nn.Module):
         opening = nn.functional.softplus(self.parcel_gates(_normalise(state)))
         estimate = self.readout(gated) * opening[:, None]
         estimate, state = self.last_gates(estimate, state)
+        if self.scan is not None:
+            estimate = torch.cat([_scaled(estimate), self.scan(scores, state)], 1)
         if self.share is None:
             return estimate
         logits = self.share(_normalise(state)).float()
         factors = [torch.sigmoid(sign * logits).sqrt() for sign in (-1, 1)]
         return torch.cat([estimate * one[:, None] for one in factors], -1)
+
+
+class _Scan(nn.Module):
+    """Turn the scores of a scan into an answer: sharpened and gated.
+
+    A focal source is where the score is largest, but the scores around it are nearly as
+    large. So they are raised to a power that the state of the gates chooses.
+    """
+
+    def __init__(self, n_parcels, gate_width):
+        super().__init__()
+        self.power = nn.Linear(n_parcels, gate_width, bias=False)
+        self.gate = nn.Linear(gate_width, n_parcels)
+        self.exponent = nn.Linear(gate_width, 1)
+        nn.init.zeros_(self.power.weight)
+        nn.init.constant_(self.gate.bias, -3.0)
+        nn.init.constant_(self.exponent.bias, 10.0)
+
+    def forward(self, scores, state):
+        """Map (n_batch, n_components, n_parcels), (n_batch, gate_width) to scores."""
+        state = _normalise(state)
+        gate = nn.functional.softplus(self.gate(state).float())
+        exponent = nn.functional.softplus(self.exponent(state).float())
+        scores = scores.float()
+        largest = scores.amax(2, keepdim=True)
+        relative = (scores / largest.clamp_min(1e-6)).clamp_min(1e-3)
+        sharp = (exponent[:, None] * relative.log()).exp()
+        # a component counts by its size
+        size = largest / largest.amax(1, keepdim=True).clamp_min(1e-6)
+        return size * sharp * gate[:, None]
+
+
+def _scaled(answer):
+    """Divide an answer by its largest size of a parcel."""
+    size = _root_power(answer).amax(1)[:, None, None]
+    return answer / size
 
 
 class _Gates(nn.Module):

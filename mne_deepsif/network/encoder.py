@@ -15,6 +15,7 @@ from torch import nn
 # lambda² = 1/SNR². The first suits averages of SNR 3, the second clean data.
 REGULARIZATIONS = (0.1, 0.003)
 N_KERNELS = len(REGULARIZATIONS)
+N_SCANNED = 3  # dimensions of each parcel's subspace in a scan
 
 
 def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
@@ -140,13 +141,37 @@ def encode(data, kernels=None, n_kernels=N_KERNELS):
     return X
 
 
+def scan(patterns, kernels):
+    """Scan patterns of data with subspaces, one for each parcel.
+
+    Parameters
+    ----------
+    patterns : tensor of shape (n_batch, n_channels, n_components)
+        Patterns of the principal components.
+    kernels : tensor of shape (n_parcels * n_each, n_channels)
+        See :meth:`CorticalPrior.scan_kernels`.
+
+    Returns
+    -------
+    scores : tensor of shape (n_batch, n_components, n_parcels)
+        Size of each pattern within each subspace, divided by its root mean square over
+        components and parcels.
+    """
+    n_each = N_SCANNED
+    scores = nn.functional.linear(patterns.mT.contiguous(), kernels)
+    scores = torch.linalg.vector_norm(scores.unflatten(2, (-1, n_each)), dim=3)
+    size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
+    size = size / scores.shape[2] ** 0.5
+    return scores / torch.where(size > 0, size, 1.0)
+
+
 class Encoded(NamedTuple):
     """Windows as a network reads them.
 
     Attributes
     ----------
     X : tensor of shape (n_batch, n_components or n_times, n_features)
-        The network's input.
+        The network's input. Scores of a scan follow after the other features.
     data : tensor of shape (n_batch, rank or n_channels, n_components or n_times)
         What the estimate has to explain: the patterns of the principal components, or
         the channels without their means.
@@ -159,7 +184,9 @@ class Encoded(NamedTuple):
     courses: torch.Tensor | None
 
 
-def encode_windows(data, kernels=None, n_components=None, *, whitener=None, exact=True):
+def encode_windows(
+    data, kernels=None, n_components=None, *, scanning=None, whitener=None, exact=True
+):
     """Turn windows of sensor data into the input of a network.
 
     Training and estimation both use this function, and no other.
@@ -173,6 +200,8 @@ def encode_windows(data, kernels=None, n_components=None, *, whitener=None, exac
         See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
         Number of principal components that represent the times. Only with kernels.
+    scanning : tensor of shape (n_parcels * n_each, rank) | None
+        Kernels of :func:`scan`, for networks that read its scores as well.
     whitener : tensor of shape (rank, n_channels) | None
         Whitens the data. None if they are white already.
     exact : bool
@@ -189,4 +218,7 @@ def encode_windows(data, kernels=None, n_components=None, *, whitener=None, exac
     white = data if whitener is None else whitener @ data
     patterns, courses = principal_components(white, n_components, exact)
     patterns, courses = patterns.float(), courses.float()
-    return Encoded(encode(patterns, kernels), patterns, courses)
+    X = encode(patterns, kernels)
+    if scanning is not None:
+        X = torch.cat([X, scan(patterns, scanning)], 2)
+    return Encoded(X, patterns, courses)

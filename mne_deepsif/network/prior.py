@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .encoder import N_SCANNED
+
 _EXPONENT = 0.6  # of the answer's power: 0 would be a minimum norm, more is sparser
 _FLOOR = 0.05  # prior variance of a silent parcel, over the mean of all
 _LAMBDAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # noise over signal, mean over channels
@@ -119,6 +121,40 @@ class CorticalPrior:
         blocks[parcel, place] = self.fine.T[order]
         return blocks.mT
 
+    def scan_kernels(self, regularization=0.1):
+        """Compute kernels that tell how much of the data each parcel could explain.
+
+        As sLORETA does, but with the leading directions of the parcel's fine patterns
+        instead of one topography. So a source is seen at its place whatever its
+        orientation within the parcel.
+
+        Parameters
+        ----------
+        regularization : float
+            Noise over the mean power of a channel's gain.
+
+        Returns
+        -------
+        kernels : tensor of shape (n_parcels * n_each, n_channels)
+            Kernels; the squares of a parcel's ``n_each`` sum to its score.
+        """
+        blocks = self._by_parcel().double()  # (n_parcels, n_modes, n_most)
+        fine = self.fine.double()
+        covariance = fine @ fine.T
+        level = regularization * covariance.trace() / len(covariance)
+        covariance += level * torch.eye(len(covariance), device=fine.device)
+        vectors = torch.linalg.eigh(blocks.mT @ blocks)[1].flip(2)[:, :, :N_SCANNED]
+        directions = blocks @ vectors
+        kernels = torch.linalg.solve(covariance, directions)
+        values, vectors = torch.linalg.eigh(directions.mT @ kernels)
+        # a parcel may have fewer directions
+        seen = values > 1e-6 * values[:, -1:].clamp_min(1e-30)
+        roots = torch.where(seen, values, torch.inf).rsqrt()
+        kernels = (kernels @ (vectors * roots[:, None])).mT
+        missing = N_SCANNED - kernels.shape[1]
+        kernels = torch.nn.functional.pad(kernels, (0, 0, 0, missing))
+        return (kernels @ self.modes.T.double()).flatten(0, 1).float()
+
     def covariance(self, variances):
         """Compute the covariance of the data's modes: (n_windows, n_modes, n_modes)."""
         return (variances @ self._squares)[:, self._full]
@@ -140,9 +176,9 @@ class CorticalPrior:
         """
         fine, patch = variances.split(self.n_parcels, 1)
         weights = weights.mT  # rows of all windows in one product, not one for each
-        fine = (weights @ self.fine).mT * fine[:, self.parcel, None]
+        fine = weights @ self.fine * fine[:, None, self.parcel]
         patch = (weights @ self.patch * patch[:, None]) @ self.profiles.T
-        return torch.cat([fine, patch.mT], 1)
+        return torch.cat([fine, patch], 2).mT
 
 
 def _leading_modes(gain):

@@ -47,14 +47,19 @@ class Batches:
         Where to compute.
     profiles : array of shape (n_parcels, n_parcels) | None
         Activity of the patches. If given, batches hold what the last step needs.
+    scans : bool
+        Whether the network reads the scores of a scan. This needs ``profiles``.
     """
 
-    def __init__(self, simulator, leadfields, n_components, device, profiles=None):
+    def __init__(
+        self, simulator, leadfields, n_components, device, profiles=None, scans=False
+    ):
         self.simulator, self.n_components = simulator, n_components
         self.priors = []
         if profiles is not None:
             profiles = torch.as_tensor(profiles, device=device).float()
         self.gains, self.whiteners, self.kernels, self.ongoing = [], [], [], []
+        self.scanning = []
         background = simulator.background.float()
         for one in leadfields:
             gain = torch.as_tensor(one.gain, device=device).float()
@@ -64,12 +69,15 @@ class Batches:
             self.ongoing.append((background @ gain.T).half())
             self.whiteners.append(None)
             self.kernels.append(None)
+            self.scanning.append(None)
             if one.whitener is not None:
                 whitener = torch.as_tensor(one.whitener, device=device).float()
                 self.whiteners[-1] = whitener
                 self.kernels[-1] = backprojection_kernels(whitener @ gain)
                 if profiles is not None:
                     self.priors.append(_parcel_prior(whitener @ gain, profiles))
+                if scans:
+                    self.scanning[-1] = self.priors[-1].scan_kernels()
         self.n_rows = max((p.n_channels for p in self.priors), default=0)
 
     def __len__(self):
@@ -113,6 +121,7 @@ class Batches:
             data,
             self.kernels[index],
             self.n_components,
+            scanning=self.scanning[index],
             whitener=self.whiteners[index],
             exact=False,
         )

@@ -205,12 +205,14 @@ class Trainer:
             "device": device,
         }
         self.n_components = network.sizes.get("n_components")
+        self.scans = network.sizes.get("scans", False)
         self.batches = Batches(
             Simulator(train_library, options.n_times, seed=options.seed, **simulator),
             leadfields,
             self.n_components,
             device,
             profiles,
+            self.scans,
         )
         self.stream = BatchStream(
             self.batches,
@@ -331,7 +333,12 @@ class Trainer:
 
     def _draw_validation(self, simulator, leadfields):
         batches = Batches(
-            simulator, leadfields, self.n_components, self.device, self.profiles
+            simulator,
+            leadfields,
+            self.n_components,
+            self.device,
+            self.profiles,
+            self.scans,
         )
         self.validation_priors = batches.priors
         n_each = max(1, self.options.n_validation // len(batches))

@@ -36,10 +36,10 @@ def arrays(parcels):
 
 
 class Identity(PreparedModel):
-    """Returns the windows that it is given."""
+    """Returns the windows that it is given, as sources and as fit."""
 
     def estimate_windows(self, windows, *, mixing=None):
-        return windows
+        return np.concatenate([windows, windows], axis=1)
 
 
 # --------------------------------------------------------------- preparing
@@ -136,8 +136,12 @@ def test_time_axis_is_kept(model, arrays, sfreq, duration):
     """There and back through resampling, padding and windows: nothing is shifted."""
     n_times = int(round(duration * sfreq))
     data = bumps(duration, n_times)
-    out = Identity(model, arrays[1]).estimate(data, sfreq)
+    identity = Identity(model, arrays[1])
+    out = identity.estimate(data, sfreq)
     assert_allclose(out, data, atol=0.01)
+    kept, fitted = identity.estimate(data, sfreq, fit=True, keep=slice(1, -2, 3))
+    assert_allclose(kept, out[:, 1:-2:3], atol=1e-12)
+    assert_allclose(fitted, out, atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", ((100, 37), (41, 51), (350, 44), (601, 75)))

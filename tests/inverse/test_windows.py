@@ -46,6 +46,9 @@ def test_cut_and_overlap_add(shape):
     assert windows.shape[:-3] == shape[:-2]
     assert windows.shape[-2:] == (shape[-2], 64)
     assert_allclose(overlap_add(windows, 64, shape[-1]), data, atol=1e-12)
+    for keep in (slice(3, 60, 7), slice(40, None, 50), slice(5, 5)):
+        kept = overlap_add(windows, 64, shape[-1], keep)
+        assert_allclose(kept, data[..., keep], atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", ((512, 64), (64, 512), (77, 64), (2100, 64)))

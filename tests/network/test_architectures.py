@@ -147,6 +147,30 @@ def test_compact_network_ignores_empty_times(compact):
         assert not compact(padded)[:, 3:].any()
 
 
+def test_scan_adds_to_the_answer():
+    """More rows, never negative: largest where the scores are, whatever their scale."""
+    network = make_network("compact", 12, 7, 16, width=10, gate_width=9, scans=True)
+    generator = torch.Generator().manual_seed(3)
+    torch.nn.init.normal_(network.readout.weight, generator=generator)
+    X = torch.randn(4, 2, 12, generator=generator)
+    scores = torch.rand(4, 2, 7, generator=generator)
+    with torch.inference_mode():
+        output = network(torch.cat([X, scores], 2))
+        scaled = network(torch.cat([X, scores * torch.tensor([[[3.0], [1.0]]])], 2))
+        silent = network(torch.cat([X, 0 * scores], 2))
+    assert output.shape == (4, 4, 7)
+    answer, scan = output.split(2, 1)
+    assert_allclose(answer.square().sum(1).amax(1), 1, rtol=1e-4)
+    assert (scan > 0).all() and not silent[:, 2:].any()
+    torch.nn.init.zeros_(network.scan.gate.weight)  # the same for all parcels
+    with torch.inference_mode():
+        scan = network(torch.cat([X, scores], 2))[:, 2:]
+    assert torch.equal(scan.argmax(2), scores.argmax(2))
+    gate = torch.nn.functional.softplus(torch.tensor(-3.0)).item()
+    assert_allclose(scan.amax((1, 2)), gate, rtol=1e-5)
+    assert (scaled[:, 3].amax(1) < output[:, 3].amax(1)).all()  # weaker beside it
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_samples_of_a_batch_are_independent(architecture):
     network = make_network(architecture, 6, 5, 10, seed=1).eval()
@@ -173,7 +197,10 @@ def test_make_network_is_seeded(architecture):
 
 @pytest.mark.parametrize(
     ("architecture", "sizes"),
-    (("compact", dict(width=12, n_blocks=3)), ("published", dict(n_layers=1))),
+    (
+        ("compact", dict(width=12, n_blocks=3, scans=True)),
+        ("published", dict(n_layers=1)),
+    ),
 )
 def test_sizes_rebuild_the_network(architecture, sizes):
     """What a file keeps of the architecture is enough to make it again."""

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.sparse.csgraph import shortest_path
 
+from mne_deepsif.network.encoder import backprojection_kernels, scan
 from mne_deepsif.network.prior import (
     _EXPONENT,
     _FLOOR,
@@ -218,3 +219,41 @@ def test_gradient(prior, case):
     assert_allclose(found.detach(), expected, rtol=1e-3, atol=1e-5)
     found.square().sum().backward()
     assert torch.isfinite(answer.grad).all() and answer.grad.any()
+
+
+# --------------------------------------------------------------- the scan
+
+
+def test_scan_finds_a_source_of_any_direction(prior):
+    """Its score is largest where it is, whatever mixture of the patterns it is."""
+    rng = np.random.default_rng(5)
+    kernels = prior.scan_kernels(1e-6)
+    for parcel in np.unique(PARCEL):
+        chosen = np.flatnonzero(PARCEL == parcel)
+        weights = torch.as_tensor(rng.standard_normal(len(chosen))).float()
+        source = prior.modes @ prior.fine[:, chosen] @ weights
+        scores = scan(source[None, :, None], kernels)[0, 0]
+        assert scores.argmax() == parcel
+
+
+def test_scan_of_single_patterns_is_a_backprojection(gains):
+    """With one pattern for each parcel, scores are absolute values of sLORETA's."""
+    gain, _, _ = gains
+    gain = torch.as_tensor(gain[:, :N_PARCELS]).float()
+    prior = CorticalPrior(gain, torch.arange(N_PARCELS), gain, torch.eye(N_PARCELS))
+    expected = backprojection_kernels(gain, [0.1])
+    data = torch.randn(2, N_CHANNELS, 3, generator=torch.Generator().manual_seed(0))
+    expected = (expected @ data).abs().mT
+    scores = scan(data, prior.scan_kernels())
+    assert_allclose(scores / scores[:, :1, :1], expected / expected[:, :1, :1], 2e-3)
+    size = scores.square().sum(1).mean(1).sqrt()
+    assert_allclose(size, 1, rtol=1e-5)
+
+
+def test_scan_without_gain_or_data(prior):
+    """Parcels without patterns score nothing; without data, none does."""
+    kernels = prior.scan_kernels()
+    empty = np.setdiff1d(np.arange(N_PARCELS), PARCEL)
+    data = torch.ones(1, N_CHANNELS, 1)
+    assert not scan(data, kernels)[..., empty].any()
+    assert not scan(0 * data, kernels).any()
