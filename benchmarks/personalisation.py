@@ -4,9 +4,9 @@
 
 Starts from the generic weights on two heads that neither training nor ``generic.py``
 has: 64 electrodes, and 102 magnetometers over a cortex with folds of its own. Prints
-the validation loss of ``fit`` before and after: the share of the sources' power that is
-missed on patches, waveforms and background which the fit does not train on. Results go
-to ``results/personalisation.json``.
+the validation loss of ``fit`` before and after: how far estimates are from the truth,
+with waveforms and background that the fit does not train on. Results go to
+``results/personalisation.json``.
 """
 
 # Authors: the mne_deepsif developers
@@ -26,13 +26,10 @@ from provenance import provenance
 from scoring import biosemi_info, helmet
 from train_generic import folded_normals, with_normals
 
-from mne_deepsif.estimator import make_training_leadfield
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.weights import load_model
-from mne_deepsif.network.architectures import make_network
-from mne_deepsif.network.encoder import N_KERNELS
-from mne_deepsif.network.prior import patch_profiles
 from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.personal import make_personal_leadfield
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
 # name: (learning rate, factor of the updates, parameters that are trained)
@@ -44,7 +41,6 @@ VARIANTS = {
     "3e-4, linear layers only": (3e-4, 1, "embed linear readout"),
     "3e-4, a quarter of the updates": (3e-4, 0.25, ""),
     "3e-4, 4 times the updates": (3e-4, 4, ""),
-    "from random weights, 1e-3": (None, 1, ""),
 }
 
 
@@ -65,35 +61,18 @@ def make_folded(ico):
 HEADS = {"64 electrodes": make_electrodes, "102 mag, folded": make_folded}
 
 
-def make_start(start, learning_rate, trained):
-    """Return the network to start from, the learning rate, and profiles of patches.
-
-    From random weights there are no profiles: the loss is then that of the network's
-    answer, not of the estimate.
-    """
-    network = copy.deepcopy(start.network).float()
-    profiles = patch_profiles(start.parcels.adjacency)
-    if learning_rate is None:
-        learning_rate, n_parcels = 1e-3, start.parcels.n_parcels
-        n_features = N_KERNELS * n_parcels
-        sizes, profiles = network.sizes | {"share_width": 0}, None
-        network = make_network("compact", n_features, n_parcels, start.n_times, **sizes)
-    parts = trained.split()
-    for parameter, values in network.named_parameters():
-        values.requires_grad_(not parts or any(p in parameter for p in parts))
-    return network, learning_rate, profiles
-
-
 def personalise(start, library, leadfield, n_steps, learning_rate, trained):
     """Train, and return the losses and the time."""
-    network, learning_rate, profiles = make_start(start, learning_rate, trained)
+    network, parts = copy.deepcopy(start.network).float(), trained.split()
+    for parameter, values in network.named_parameters():
+        values.requires_grad_(not parts or any(p in parameter for p in parts))
     options = TrainingOptions(
         n_steps=n_steps,
         learning_rate=learning_rate,
         n_warmup=min(200, max(1, n_steps // 10)),
         validate_every=max(1, n_steps // 4),
     )
-    trainer = Trainer(network, library, [leadfield], options, profiles=profiles)
+    trainer = Trainer(network, library, leadfield, options)
     began = time.perf_counter()
     trainer.run()
     return dict(history=trainer.history, seconds=time.perf_counter() - began)
@@ -119,7 +98,14 @@ def main():
         leadfield = make_leadfield(
             info, fwd, mne.make_ad_hoc_cov(info), parcels=start.parcels
         )
-        leadfield = make_training_leadfield(leadfield, start.encoder)
+        leadfield = make_personal_leadfield(
+            leadfield,
+            fwd,
+            start.parcels,
+            library.background,
+            start.network.sizes["scans"],
+            0,
+        )
         found = results.setdefault("heads", {}).setdefault(head, {})
         for name in args.only:
             learning_rate, factor, trained = VARIANTS[name]

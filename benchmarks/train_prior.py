@@ -35,7 +35,6 @@ import scipy.linalg
 import torch
 from options import SMALL_LIBRARY, parse_args
 from scipy import sparse
-from scipy.sparse.csgraph import dijkstra
 from train_generic import (
     STANDARD,
     displaced_parcels,
@@ -51,25 +50,28 @@ from mne_deepsif import Model
 from mne_deepsif.cache import whole_file
 from mne_deepsif.head.mesh import mesh_edges, vertex_areas
 from mne_deepsif.head.parcels import make_template_parcels
-from mne_deepsif.head.patterns import _smoother
+from mne_deepsif.head.patterns import make_smoother
 from mne_deepsif.head.template import (
     make_template_bem,
     make_template_source_space,
     make_template_trans,
 )
 from mne_deepsif.inverse.files import write_model
-from mne_deepsif.inverse.model import _mixing_to_tensor
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.network.architectures import make_network
-from mne_deepsif.network.device import resolve_precision
+from mne_deepsif.network.device import resolve_precision, sparse_tensor
 from mne_deepsif.network.encoder import backprojection_kernels, encode_windows
-from mne_deepsif.network.prior import (
-    CorticalPrior,
-    differentiable_estimate,
-    patch_profiles,
-    prior_variances,
-)
+from mne_deepsif.network.prior import CorticalPrior, patch_profiles
 from mne_deepsif.simulation.library import make_library
+from mne_deepsif.training.cortical import (
+    LENGTHS,
+    CorticalLeadfield,
+    Truth,
+    draw_samples,
+    estimation_loss,
+    to_tensor,
+)
+from mne_deepsif.training.personal import Patches, draw_patches
 
 HEAD_SEED = 777
 VALIDATION_SEED = 99
@@ -318,49 +320,6 @@ def make_mesh():
     return Mesh(np.concatenate(pairs), np.concatenate(areas))
 
 
-class Patches(NamedTuple):
-    """Patches of a head: sources are drawn from these.
-
-    Attributes
-    ----------
-    centre : array of shape (n_patches, 3)
-        Position of the middle (m).
-    activity : csr_array of shape (n_patches, n_places)
-        Activity, 1 in the middle.
-    smoothed : csr_array of shape (n_patches, n_places)
-        The same, as smooth as estimates are: these cannot be any sharper.
-    """
-
-    centre: np.ndarray
-    activity: sparse.csr_array
-    smoothed: sparse.csr_array
-
-
-# radius of the patches (mm): none (a single place), a gyrus' width ... part of a lobe
-RADII = ((3, 8), (8, 16), (16, 30), (30, 45))
-RADIUS_SHARES = (0.14, 0.22, 0.28, 0.24, 0.12)
-
-
-def draw_patches(rr, mesh, middles, rng, n_patches):
-    """Draw patches around places of the cortex; four of ten fall off to their edge."""
-    graph, rows = mesh.graph(rr), []
-    middle = np.zeros(n_patches, int)
-    for number in range(n_patches):
-        middle[number] = rng.choice(middles)
-        radii = [0.0, *(rng.uniform(*limits) for limits in RADII)]
-        radius = 1e-3 * rng.choice(radii, p=RADIUS_SHARES)
-        distance = dijkstra(graph, indices=middle[number], limit=max(radius, 1e-4))
-        inside = distance <= radius
-        activity = inside.astype(np.float32)
-        if rng.random() < 0.4 and radius:
-            fall = np.cos(0.5 * np.pi * distance[inside] / (1.2 * radius))
-            activity[inside] = fall
-        rows.append(sparse.csr_array(activity[None]))
-    activity = sparse.vstack(rows).tocsr()
-    smoothed = _smoother(graph)(activity.T.tocsr()).T.tocsr()
-    return Patches(rr[middle], activity, smoothed)
-
-
 @dataclass(frozen=True)
 class Head:
     """A head to draw leadfields from.
@@ -385,6 +344,8 @@ class Head:
         Neighbours and areas of the places.
     patches : Patches
         Patches to draw sources from.
+    smoothed : csr_array of shape (n_patches, n_places)
+        Their activity, as smooth as estimates are.
     """
 
     eeg: np.ndarray
@@ -396,6 +357,7 @@ class Head:
     rr: np.ndarray
     mesh: Mesh
     patches: Patches
+    smoothed: sparse.csr_array
 
 
 def read_head(fname, mesh, n_patches):
@@ -404,8 +366,10 @@ def read_head(fname, mesh, n_patches):
         arrays = {name: file[name] for name in file.files}
     middles = np.flatnonzero(make_template_parcels().mapping[_places()] >= 0)
     rng = np.random.default_rng(int(fname.stem.split("-")[1]))
-    patches = draw_patches(arrays["rr"], mesh, middles, rng, n_patches)
-    return Head(**arrays, mesh=mesh, patches=patches)
+    graph = mesh.graph(arrays["rr"])
+    patches = draw_patches(arrays["rr"], graph, middles, rng, n_patches)
+    smoothed = make_smoother(graph)(patches.activity.T.tocsr()).T.tocsr()
+    return Head(**arrays, mesh=mesh, patches=patches, smoothed=smoothed)
 
 
 # ------------------------------------------------------------------ leadfields
@@ -504,59 +468,6 @@ def draw_sensors(head, kind, assumed, rng):
     return Sensors(np.concatenate(assumed), np.concatenate(true), noise)
 
 
-@dataclass(frozen=True)
-class Leadfield:
-    """A leadfield to train on: what is assumed, and what makes the data.
-
-    Parameters
-    ----------
-    kernels : tensor of shape (2 * n_parcels, n_channels)
-        See :func:`backprojection_kernels`.
-    scanning : tensor of shape (n_scanned * n_parcels, n_channels)
-        See :meth:`CorticalPrior.scan_kernels`.
-    prior : CorticalPrior
-        The prior, whose fine patterns are the places that have a parcel.
-    smoother : tensor of shape (n_used, n_used)
-        Turns coefficients of places into activity (sparse).
-    used : array of shape (n_used,)
-        The places that have a parcel.
-    rr : tensor of shape (n_used, 3)
-        Their positions.
-    patches : Patches
-        The patches of the head.
-    patch_gain : tensor of shape (n_patches, n_channels)
-        True whitened gain of each patch.
-    background : tensor of shape (n_channels, n_parcels)
-        True whitened gain of background activity.
-    noise : tensor of shape (n_channels, n_channels)
-        Factor of the whitened noise's covariance.
-    """
-
-    kernels: torch.Tensor
-    scanning: torch.Tensor
-    prior: CorticalPrior
-    smoother: torch.Tensor
-    used: np.ndarray
-    rr: torch.Tensor
-    patches: Patches
-    patch_gain: torch.Tensor
-    background: torch.Tensor
-    noise: torch.Tensor
-
-    @property
-    def n_channels(self):
-        """Number of channels, or their rank."""
-        return len(self.noise)
-
-    def activity(self, coefficients):
-        """Return the activity of the places: (n_batch, n_used, n_components)."""
-        fine, whole = coefficients.split([len(self.used), self.prior.n_parcels], 1)
-        n_batch, n_used, n_components = fine.shape
-        coefficients = (fine + whole[:, self.prior.parcel]).transpose(0, 1)
-        activity = self.smoother @ coefficients.reshape(n_used, -1)
-        return activity.reshape(n_used, n_batch, n_components).transpose(0, 1)
-
-
 class Simulation(NamedTuple):
     """What is the same for all heads.
 
@@ -588,19 +499,18 @@ def make_simulation(library):
     every_third = np.asarray(library.background[:, ::3], np.float32)
     return Simulation(
         parcels.areas,
-        _tensor(patch_profiles(parcels.adjacency)),
+        to_tensor(patch_profiles(parcels.adjacency)),
         torch.as_tensor(np.array(library.waveforms)).float(),
         torch.as_tensor(np.ascontiguousarray(library.background.T)),
         np.cov(every_third).astype(np.float32),
     )
 
 
-def _tensor(array):
-    return torch.as_tensor(np.asarray(array, np.float32))
-
-
 def draw_leadfield(head, simulation, rng, kind=None):
-    """Draw a leadfield of a head; ``kind`` is "eeg", "mag", "both" or by chance."""
+    """Draw what estimates assume and the truth of a head.
+
+    ``kind`` is "eeg", "mag", "both" or by chance.
+    """
     # most are EEG, of which there are more kinds than of helmets
     kind = kind or rng.choice(["eeg", "mag", "both"], p=[0.5, 0.35, 0.15])
     normals = head.normals[rng.integers(len(head.normals))].astype(float)
@@ -617,26 +527,36 @@ def draw_leadfield(head, simulation, rng, kind=None):
     whitener = estimated_whitener(scale * covariance, rng)
     gain_white = whitener @ (sensors.assumed @ to_parcels)
     gain_white /= np.sqrt(np.square(gain_white).mean())
-    used, smooth = np.flatnonzero(parcel >= 0), _smoother(head.mesh.graph(head.rr))
+    used, smooth = np.flatnonzero(parcel >= 0), make_smoother(head.mesh.graph(head.rr))
     prior = make_prior(
         smooth((whitener @ (sensors.assumed * head.mesh.area)).T, transpose=True)[used],
         parcel[used],
         simulation.profiles,
     )
-    smoother = smooth(sparse.eye_array(len(parcel), format="csr"))[used][:, used]
     patch_gain = head.patches.activity @ (sensors.true * head.mesh.area).T
-    return Leadfield(
+    assumed = CorticalLeadfield(
         kernels=backprojection_kernels(torch.as_tensor(gain_white)).float(),
         scanning=prior.scan_kernels(),
         prior=prior,
-        smoother=_mixing_to_tensor(smoother, "cpu").float(),
-        used=used,
-        rr=_tensor(head.rr[used]),
-        patches=head.patches,
-        patch_gain=_tensor(patch_gain @ whitener.T),
-        background=_tensor(whitener @ background * np.sqrt(scale * level)),
-        noise=_tensor(whitener @ np.linalg.cholesky(scale * sensors.noise)),
+        spread=sparse_tensor(_spread(smooth, used, parcel, len(simulation.areas))),
+        rr=to_tensor(head.rr[used]),
+        centre=to_tensor(head.patches.centre),
+        targets=head.smoothed[:, used],
     )
+    truth = Truth(
+        patch_gain=to_tensor(patch_gain @ whitener.T),
+        background=to_tensor(whitener @ background * np.sqrt(scale * level)),
+        noise=to_tensor(whitener @ np.linalg.cholesky(scale * sensors.noise)),
+    )
+    return assumed, truth
+
+
+def _spread(smooth, used, parcel, n_parcels):
+    """Return the matrix from coefficients of places and parcels to activity."""
+    smoother = smooth(sparse.eye_array(len(parcel), format="csr"))[used][:, used]
+    entries = np.ones(len(used)), (np.arange(len(used)), parcel[used])
+    whole = sparse.csr_array(entries, shape=(len(used), n_parcels))
+    return sparse.hstack([smoother, smoother @ whole])
 
 
 def _parcel_moments(parcel, areas):
@@ -667,180 +587,10 @@ def estimated_whitener(covariance, rng):
 
 def make_prior(gain, parcel, profiles):
     """Make the prior whose fine patterns are places of whitened gain (n_used, rank)."""
-    fine = _tensor(gain.T / np.sqrt(np.square(gain).mean()))
+    fine = to_tensor(gain.T / np.sqrt(np.square(gain).mean()))
     parcel = torch.as_tensor(parcel.astype(np.int64))
     uniform = torch.zeros(len(fine), len(profiles)).index_add_(1, parcel, fine)
     return CorticalPrior(fine, parcel, uniform, profiles)
-
-
-# --------------------------------------------------------------------- samples
-
-
-class Samples(NamedTuple):
-    """Simulated windows of one leadfield.
-
-    Attributes
-    ----------
-    data : tensor of shape (n_batch, n_channels, n_times)
-        Whitened data.
-    patch : tensor of int, shape (n_batch, n_sources)
-        The patch of each source.
-    is_on : tensor of bool, shape (n_batch, n_sources)
-        Whether the source is there.
-    size : tensor of shape (n_batch, n_sources)
-        Its peak in the data, over the noise.
-    amplitude : tensor of shape (n_batch, n_sources)
-        Its peak.
-    courses : tensor of shape (n_batch, n_sources, n_times)
-        Its time course.
-    """
-
-    data: torch.Tensor
-    patch: torch.Tensor
-    is_on: torch.Tensor
-    size: torch.Tensor
-    amplitude: torch.Tensor
-    courses: torch.Tensor
-
-
-# probability of 0, 1 ... 5 sources
-N_SOURCES = (0.04, 0.36, 0.32, 0.18, 0.06, 0.04)
-STRONGEST = (0.8, 12.0)  # the peak of the window's sources, over the noise
-
-
-def draw_samples(leadfield, simulation, n_batch, n_times, generator):
-    """Draw windows of none to five patches in background activity and noise."""
-    rand = partial(torch.rand, generator=generator)
-    randint = partial(torch.randint, generator=generator)
-    most = len(N_SOURCES) - 1
-    limits = torch.tensor(N_SOURCES).cumsum(0)[:-1]
-    n_sources = torch.bucketize(rand(n_batch), limits, right=True)
-    is_on = torch.arange(most) < n_sources[:, None]
-    patch = randint(len(leadfield.patch_gain), (n_batch, most))
-    waves = draw_waves(simulation.waveforms, (n_batch, most), n_times, generator)
-    low, high = np.log(STRONGEST)
-    size = torch.exp(low + (high - low) * rand(n_batch, 1))
-    # half of the sources are weak beside the others
-    is_weak, weak = rand(n_batch, most) < 0.5, 0.1 ** rand(n_batch, most)
-    size = size * torch.where(is_weak, weak, 0.6 ** rand(n_batch, most)) * is_on
-    sign = 2 * randint(2, (n_batch, most)) - 1
-    # the sources of a window have one time course, as networks do
-    together = rand(n_batch, 1, 1) < 0.15
-    waves = torch.where(together, waves[:, :1], waves)
-    topography = leadfield.patch_gain[patch]  # (n_batch, most, n_channels)
-    norm = topography.norm(dim=-1).clamp_min(1e-6) / leadfield.n_channels**0.5
-    amplitude = sign * size / norm
-    courses = amplitude[..., None] * waves
-    data = topography.mT @ courses
-    start = randint(len(simulation.background) - n_times, (n_batch,))
-    ongoing = simulation.background[start[:, None] + torch.arange(n_times)].float()
-    data = data + leadfield.background @ ongoing.mT
-    shape = (n_batch, leadfield.n_channels, n_times)
-    data = data + leadfield.noise @ torch.randn(shape, generator=generator)
-    return Samples(data, patch, is_on, size, amplitude, courses)
-
-
-def draw_waves(waveforms, shape, n_times, generator):
-    """Draw time courses, arrays of shape ``(*shape, n_times)``.
-
-    A fifth each are bumps, bumps with a slow wave after them, and bursts. The others
-    come from neural masses.
-    """
-    rand = partial(torch.rand, generator=generator)
-    latency = rand(*shape, 1) * (n_times / SFREQ + 0.06) - 0.03  # s, of the peak
-    width = 0.008 + 0.035 * rand(*shape, 1)  # s
-    frequency = 2 + 14 * rand(*shape, 1)  # Hz
-    kind = torch.randint(5, (*shape, 1), generator=generator)
-    time = torch.arange(n_times) / SFREQ - latency
-    bump = torch.exp(-0.5 * (time / width) ** 2)
-    slow = torch.exp(-0.5 * ((time - 2.2 * width) / (1.3 * width)) ** 2)
-    envelope = torch.exp(-0.5 * (time / (2 * width)) ** 2)
-    burst = envelope * torch.cos(2 * np.pi * frequency * time)
-    number = torch.randint(len(waveforms), shape, generator=generator)
-    length = waveforms.shape[1]  # the peak is in the middle
-    start = length // 2 - (SFREQ * latency[..., 0]).long()
-    start = start.clamp(0, length - n_times)[..., None] + torch.arange(n_times)
-    waves = torch.where(kind == 1, bump - 0.7 * slow, bump)
-    waves = torch.where(kind == 2, burst, waves)
-    return torch.where(kind >= 3, waveforms[number[..., None], start], waves)
-
-
-# ------------------------------------------------------------------------ loss
-
-
-def estimation_loss(network, leadfield, samples, dtype):
-    """Return how far the last step's estimates are from the truth: 0 to 2."""
-    n_components = network.sizes["n_components"]
-    encoded = encode_windows(
-        samples.data,
-        leadfield.kernels,
-        n_components,
-        scanning=leadfield.scanning,
-        exact=False,
-    )
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype is torch.bfloat16):
-        answer = network(encoded.X)
-    variances = prior_variances(answer.mT, leadfield.prior.n_parcels)
-    estimate = differentiable_estimate(leadfield.prior, variances, encoded.data)
-    activity = leadfield.activity(estimate)  # (n_batch, n_used, n_components)
-    return mismatch(activity, encoded.courses, leadfield, samples)
-
-
-def mismatch(activity, courses, leadfield, samples, n_parts=4):
-    """Return 1 minus the cosine of estimate and truth, over space and time.
-
-    Each quarter of a window counts alone: what is weak at other times is to be found at
-    its own. A quarter counts less the more its sources are below the noise.
-    """
-    profiles = _profiles(leadfield, samples.patch)  # (n_batch, n_sources, n_used)
-    weight = vertex_weights(profiles, leadfield, samples)
-    weighted = profiles * weight[:, None]
-    overlap = weighted @ profiles.mT  # of sources with sources
-    found = weighted @ activity  # ... with the estimate
-    size = (activity * weight[..., None]).mT @ activity  # the estimate with itself
-    n_times = courses.shape[2] // n_parts
-    parts, truth = (
-        x.unflatten(2, (n_parts, n_times)).transpose(1, 2)
-        for x in (courses, samples.courses)
-    )  # (n_batch, n_parts, n_components or n_sources, n_times)
-    products = truth @ truth.mT
-
-    def total(matrix):
-        return matrix.sum((2, 3))
-
-    true_power = total(overlap[:, None] * products).clamp_min(0)
-    power = total(size[:, None] * (parts @ parts.mT)).clamp_min(1e-12)
-    product = total(found[:, None] @ parts * truth)
-    cosine = product / (power * true_power.clamp_min(1e-12)).sqrt()
-    gain = leadfield.patch_gain[samples.patch]
-    signal = total((gain @ gain.mT)[:, None] * products).clamp_min(0)
-    snr = signal / (leadfield.n_channels * n_times)
-    share = snr / (snr + 0.3)
-    return (share * (1 - cosine)).sum() / share.sum().clamp_min(1e-6)
-
-
-def _profiles(leadfield, patch):
-    """Return the smoothed activity of patches, on the places that are used."""
-    rows = leadfield.patches.smoothed[patch.ravel().numpy()].toarray()
-    return _tensor(rows[:, leadfield.used]).unflatten(0, patch.shape)
-
-
-@torch.no_grad()
-def vertex_weights(profiles, leadfield, samples):
-    """Return weights of the places: (n_batch, n_used).
-
-    Each place is weighed in the scale of the nearest source. A focal source has more
-    power on its few places than a wide one that the sensors see as well: it would be
-    all that counts.
-    """
-    power = profiles.square().sum(-1) * samples.amplitude.square()
-    size = samples.size / samples.size.amax(1, keepdim=True).clamp_min(1e-9)
-    scale = torch.where(samples.is_on, size / power.clamp_min(1e-20), 0.0)
-    scale = scale / scale.amax(1, keepdim=True).clamp_min(1e-30)
-    centre = _tensor(leadfield.patches.centre[samples.patch.numpy()])
-    distance = torch.cdist(centre, leadfield.rr.expand(len(centre), -1, -1))
-    nearest = torch.where(samples.is_on[..., None], distance, torch.inf).argmin(1)
-    return scale.gather(1, nearest)
 
 
 # -------------------------------------------------------------------- training
@@ -960,7 +710,7 @@ class Training:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         pool = self._fill_pool()
         # estimates look at whole windows and at quarters of them
-        n_times = int(rng.choice([8, 16, 24, 32, 48, 64]))
+        n_times = int(rng.choice(LENGTHS))
         n_chosen = min(options.n_leadfields, len(pool))
         chosen = rng.choice(len(pool), n_chosen, replace=False)
         losses = [
@@ -988,9 +738,31 @@ class Training:
         head = self.heads[int(rng.choice(self.head_numbers))]
         return draw_leadfield(head, self.simulation, rng)
 
-    def _loss(self, leadfield, n_batch, n_times, generator):
-        samples = draw_samples(leadfield, self.simulation, n_batch, n_times, generator)
-        return estimation_loss(self.network, leadfield, samples, self.dtype)
+    def _loss(self, pair, n_batch, n_times, generator):
+        leadfield, truth = pair
+        simulation, sizes = self.simulation, self.network.sizes
+        samples = draw_samples(
+            truth,
+            simulation.waveforms,
+            simulation.background,
+            SFREQ,
+            n_batch,
+            n_times,
+            generator,
+        )
+        encoded = encode_windows(
+            samples.data,
+            leadfield.kernels,
+            sizes["n_components"],
+            scanning=leadfield.scanning,
+            exact=False,
+        )
+        is_short = self.dtype is torch.bfloat16
+        with torch.autocast("cpu", dtype=self.dtype, enabled=is_short):
+            answer = self.network(encoded.X)
+        return estimation_loss(
+            answer, leadfield, encoded.data, encoded.courses, samples
+        )
 
     @torch.inference_mode()
     def _validate(self):

@@ -21,8 +21,8 @@ from .inverse.operator import resolve_model
 from .network.architectures import ARCHITECTURES, make_network
 from .network.device import resolve_device
 from .network.encoder import N_KERNELS
-from .network.prior import patch_profiles
 from .training.batches import TrainingLeadfield
+from .training.personal import make_personal_leadfield
 from .training.trainer import Trainer, TrainingOptions
 
 # parameters that a file does not keep: they depend on the machine or the session
@@ -218,8 +218,15 @@ class DeepSIFEstimator(BaseEstimator):
         )
         sfreq = float(self.sfreq) if start is None else start.sfreq
         library = make_library(parcels, sfreq=sfreq)
-        leadfields = [make_training_leadfield(leadfield, self.encoder)]
-        trainer = self._train(leadfields, parcels, library, start, seed)
+        if start is not None and self.encoder == "backprojection":
+            scans = start.network.sizes.get("scans", False)
+            leadfields = make_personal_leadfield(
+                leadfield, fwd, parcels, library.background, scans, seed
+            )
+        else:
+            leadfields = [make_training_leadfield(leadfield, self.encoder)]
+        network = self._make_network(leadfield, parcels, start, seed)
+        trainer = self._train(network, leadfields, library, start, seed)
         named = self.encoder == "sensors"
         self.model_ = Model(
             network=trainer.network,
@@ -247,21 +254,20 @@ class DeepSIFEstimator(BaseEstimator):
         )
         self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
 
-    def _train(self, leadfields, parcels, library, start, seed):
-        n_features = len(leadfields[0].gain)
+    def _make_network(self, leadfield, parcels, start, seed):
+        n_times = int(self.n_times) if start is None else start.n_times
+        sizes = {} if start is None else start.network.sizes
+        n_features = len(leadfield.gain)
         if self.encoder == "backprojection":
             n_features = N_KERNELS * parcels.n_parcels
-        n_times = int(self.n_times) if start is None else start.n_times
-        sizes, profiles = {}, None
-        if start is not None:
-            sizes = start.network.sizes
-            if self.encoder == "backprojection":
-                profiles = patch_profiles(parcels.adjacency)
         network = make_network(
             self.architecture, n_features, parcels.n_parcels, n_times, seed, **sizes
         )
         if start is not None:
             network.load_state_dict(start.network.state_dict())
+        return network
+
+    def _train(self, network, leadfields, library, start, seed):
         learning_rate = self.learning_rate
         if learning_rate is None:
             learning_rate = 1e-3 if start is None else 3e-4
@@ -269,7 +275,7 @@ class DeepSIFEstimator(BaseEstimator):
             n_steps=self.n_steps,
             batch_size=self.batch_size,
             learning_rate=learning_rate,
-            n_times=n_times,
+            n_times=int(self.n_times) if start is None else start.n_times,
             validate_every=min(250, self.n_steps),
             n_warmup=min(200, max(1, self.n_steps // 10)),
             patience=self.patience,
@@ -285,7 +291,6 @@ class DeepSIFEstimator(BaseEstimator):
             device=resolve_device(self.device),
             checkpoint=self.checkpoint,
             callback=lambda trainer: progress.update(trainer.step),
-            profiles=profiles,
         )
         if trainer.run():
             logger.info(

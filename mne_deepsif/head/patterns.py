@@ -103,7 +103,7 @@ def make_patterns(leadfield):
     """
     parcel = np.concatenate(leadfield.parcel_of_vertex)
     n_parcels = leadfield.gain.shape[1]
-    smooth = _smoother(leadfield.surface_graph)
+    smooth = make_smoother(leadfield.surface_graph)
     area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
     moments = (leadfield.whitener @ leadfield.vertex_gain * area).T
     gain = smooth(moments, transpose=True)  # (n_vertices, rank)
@@ -138,7 +138,7 @@ def _leading_vectors(gain):
     return np.linalg.eigh(gain @ gain.T)[1][:, ::-1][:, :_N_EACH]
 
 
-def _smoother(graph):
+def make_smoother(graph):
     """Return a function that averages along the surface, over some 5 mm.
 
     Each step halves the distance to the mean of the neighbours. On a mesh with edges of

@@ -4,7 +4,6 @@
 # License: BSD-3-Clause
 
 import copy
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,7 +12,7 @@ import torch
 from scipy import sparse
 
 from ..head.parcels import Parcels
-from ..network.device import resolve_device
+from ..network.device import resolve_device, sparse_tensor
 from ..network.encoder import backprojection_kernels, encode_windows
 from ..network.prior import (
     CorticalPrior,
@@ -434,18 +433,9 @@ def _append_rows(mixing, rows):
 def _mixing_to_tensor(mixing, device):
     if mixing is None:
         return None
-    if not sparse.issparse(mixing):
-        return torch.as_tensor(mixing, device=device).float()
-    mixing = mixing.tocsr().astype(np.float32)
-    with warnings.catch_warnings():  # torch calls its sparse matrices a beta version
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(mixing.indptr, dtype=torch.int64),
-            torch.as_tensor(mixing.indices, dtype=torch.int64),
-            torch.as_tensor(mixing.data),
-            mixing.shape,
-            device=device,
-        )
+    if sparse.issparse(mixing):
+        return sparse_tensor(mixing, device)
+    return torch.as_tensor(mixing, device=device).float()
 
 
 def _least_squares_scale(data, predicted):

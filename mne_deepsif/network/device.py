@@ -3,6 +3,9 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import warnings
+
+import numpy as np
 import torch
 
 
@@ -22,3 +25,17 @@ def resolve_precision(precision, device):
             fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         precision = "bfloat16" if fast else "float32"
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
+
+
+def sparse_tensor(matrix, device="cpu"):
+    """Turn a sparse array of SciPy into a sparse tensor in single precision."""
+    matrix = matrix.tocsr().astype(np.float32)
+    with warnings.catch_warnings():  # torch calls its sparse matrices a beta version
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(matrix.indptr, dtype=torch.int64),
+            torch.as_tensor(matrix.indices, dtype=torch.int64),
+            torch.as_tensor(matrix.data),
+            matrix.shape,
+            device=device,
+        )

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..network.encoder import backprojection_kernels, encode_windows
-from ..network.prior import CorticalPrior
 
 
 @dataclass(frozen=True)
@@ -45,21 +43,11 @@ class Batches:
         Number of principal components that the network reads; None without whitener.
     device : str
         Where to compute.
-    profiles : array of shape (n_parcels, n_parcels) | None
-        Activity of the patches. If given, batches hold what the last step needs.
-    scans : bool
-        Whether the network reads the scores of a scan. This needs ``profiles``.
     """
 
-    def __init__(
-        self, simulator, leadfields, n_components, device, profiles=None, scans=False
-    ):
+    def __init__(self, simulator, leadfields, n_components, device):
         self.simulator, self.n_components = simulator, n_components
-        self.priors = []
-        if profiles is not None:
-            profiles = torch.as_tensor(profiles, device=device).float()
         self.gains, self.whiteners, self.kernels, self.ongoing = [], [], [], []
-        self.scanning = []
         background = simulator.background.float()
         for one in leadfields:
             gain = torch.as_tensor(one.gain, device=device).float()
@@ -69,16 +57,15 @@ class Batches:
             self.ongoing.append((background @ gain.T).half())
             self.whiteners.append(None)
             self.kernels.append(None)
-            self.scanning.append(None)
             if one.whitener is not None:
                 whitener = torch.as_tensor(one.whitener, device=device).float()
                 self.whiteners[-1] = whitener
                 self.kernels[-1] = backprojection_kernels(whitener @ gain)
-                if profiles is not None:
-                    self.priors.append(_parcel_prior(whitener @ gain, profiles))
-                if scans:
-                    self.scanning[-1] = self.priors[-1].scan_kernels()
-        self.n_rows = max((p.n_channels for p in self.priors), default=0)
+
+    @property
+    def generator(self):
+        """The generator of all random numbers."""
+        return self.simulator.generator
 
     def __len__(self):
         """Count the leadfields."""
@@ -90,9 +77,7 @@ class Batches:
         Input and target are (n_batch, n_times, ...), the power is (n_batch,). With a
         whitener, principal components replace the times, and each sample's sources have
         the power ``n_parcels``. Without, the sources' largest absolute value is 1, as
-        published. With priors, two more follow: the patterns of the components, padded
-        with zeros to (n_batch, n_rows, n_components), and the number of each sample's
-        leadfield.
+        published.
         """
         bounds = np.linspace(0, n_batch, len(which) + 1).astype(int)
         parts = [
@@ -121,23 +106,11 @@ class Batches:
             data,
             self.kernels[index],
             self.n_components,
-            scanning=self.scanning[index],
             whitener=self.whiteners[index],
             exact=False,
         )
         Y = (waves @ encoded.courses.mT).mT @ weights
-        sample = [encoded.X, Y, active * float(Y.shape[2])]
-        if self.priors:
-            missing = self.n_rows - encoded.data.shape[1]
-            sample.append(nn.functional.pad(encoded.data, (0, 0, 0, missing)))
-            sample.append(torch.full((n_batch,), index, device=Y.device))
-        return sample
-
-
-def _parcel_prior(gain, profiles):
-    """Make a prior whose fine patterns are the parcels themselves."""
-    parcel = torch.arange(gain.shape[1], device=gain.device)
-    return CorticalPrior(gain, parcel, gain, profiles)
+        return encoded.X, Y, active * float(Y.shape[2])
 
 
 class BatchStream:
@@ -204,7 +177,7 @@ class BatchStream:
 
     def _random_state(self):
         return {
-            "generator": self.batches.simulator.generator.get_state(),
+            "generator": self.batches.generator.get_state(),
             "rng": json.dumps(self.rng.bit_generator.state),
         }
 
@@ -216,6 +189,6 @@ class BatchStream:
 
     def restore(self, state, n_batches):
         """Continue from a state after ``n_batches`` batches in all."""
-        self.batches.simulator.generator.set_state(state["generator"])
+        self.batches.generator.set_state(state["generator"])
         self.rng.bit_generator.state = json.loads(state["rng"])
         self._pool, self._n_taken = None, n_batches % self.n_uses**2

@@ -14,9 +14,9 @@ import torch
 
 from ..cache import whole_file
 from ..network.device import resolve_precision
-from ..network.prior import differentiable_estimate, prior_variances
 from ..simulation.simulator import Simulator
 from .batches import Batches, BatchStream
+from .cortical import CorticalBatches, PersonalLeadfield
 
 
 @dataclass
@@ -115,29 +115,6 @@ def relative_error(estimate, target, power):
     return (error + (power - target.square().sum())) / power.clamp_min(1e-12)
 
 
-def missed_share(estimate, target, power):
-    """Compute the share of the sources' power that the best multiple still misses.
-
-    The scale of an estimate follows from the data, so it does not count. An estimate of
-    the wrong sign misses all.
-
-    Parameters
-    ----------
-    estimate, target, power : tensor
-        As in :func:`relative_error`.
-    """
-    product = (estimate * target).sum((1, 2)).clamp_min(0)
-    found = product.square() / estimate.square().sum((1, 2)).clamp_min(1e-12)
-    return 1 - found.sum() / power.sum().clamp_min(1e-12)
-
-
-def _estimate_parcels(prior, answer, data):
-    """Let the last step estimate the parcels: (n_batch, n_components, n_parcels)."""
-    variances = prior_variances(answer.mT, prior.n_parcels)
-    data = data[:, : prior.n_channels]
-    return sum(differentiable_estimate(prior, variances, data).chunk(2, 1)).mT
-
-
 def _set_threads(n_threads):
     """Prepare a thread in which torch works."""
     torch.set_flush_denormal(True)
@@ -154,8 +131,9 @@ class Trainer:
         in place and left with the best weights.
     library : Library
         Source of the batches. A part of it is kept for validation.
-    leadfields : list of TrainingLeadfield
-        Leadfields to train on.
+    leadfields : list of TrainingLeadfield | PersonalLeadfield
+        Leadfields to train on. With a personal one, the loss is that of the estimate,
+        through the last step. Start from trained weights then.
     options : TrainingOptions
         How to train.
     device : str
@@ -167,9 +145,6 @@ class Trainer:
         from it.
     callback : callable | None
         Called after each update with the trainer.
-    profiles : array of shape (n_parcels, n_parcels) | None
-        Activity of the patches, see :func:`patch_profiles`. If given, the loss is that
-        of the estimate, through the last step. Start from trained weights then.
     compiled : bool
         Fuse the network's small operations with :func:`torch.compile`. This needs a C++
         compiler, and pays off if training takes more than a few minutes.
@@ -186,34 +161,17 @@ class Trainer:
         validation_leadfields=None,
         checkpoint=None,
         callback=None,
-        profiles=None,
         compiled=False,
     ):
         self.options, self.device = options, device
         self.network = network.to(device)
         self._loss = torch.compile(self._error) if compiled else self._error
-        self.profiles = profiles
         self.callback = callback
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.dtype = resolve_precision(options.precision, device)
         self._stop = threading.Event()
         train_library, validation_library = library.split(0.1, options.seed)
-        simulator = {
-            "n_sources": options.n_sources,
-            "background_snr": options.background_snr,
-            "sensor_snr": options.sensor_snr,
-            "device": device,
-        }
-        self.n_components = network.sizes.get("n_components")
-        self.scans = network.sizes.get("scans", False)
-        self.batches = Batches(
-            Simulator(train_library, options.n_times, seed=options.seed, **simulator),
-            leadfields,
-            self.n_components,
-            device,
-            profiles,
-            self.scans,
-        )
+        self.batches = self._make_batches(train_library, leadfields, options.seed)
         self.stream = BatchStream(
             self.batches,
             batch_size=options.batch_size,
@@ -221,12 +179,10 @@ class Trainer:
             n_uses=options.n_uses,
             seed=options.seed,
         )
-        self.validation = self._draw_validation(
-            Simulator(
-                validation_library, options.n_times, seed=options.seed + 1, **simulator
-            ),
-            validation_leadfields or leadfields,
+        self.validation_batches = self._make_batches(
+            validation_library, validation_leadfields or leadfields, options.seed + 1
         )
+        self.validation = self._draw_validation()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.learning_rate,
@@ -239,6 +195,23 @@ class Trainer:
         self.seconds = {"generation": 0.0, "network": 0.0}
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load_checkpoint()
+
+    def _make_batches(self, library, leadfields, seed):
+        """Return what draws samples of a library."""
+        n_components = self.network.sizes.get("n_components")
+        if isinstance(leadfields, PersonalLeadfield):
+            return CorticalBatches(library, *leadfields, n_components, seed)
+        options = self.options
+        simulator = Simulator(
+            library,
+            options.n_times,
+            n_sources=options.n_sources,
+            background_snr=options.background_snr,
+            sensor_snr=options.sensor_snr,
+            device=self.device,
+            seed=seed,
+        )
+        return Batches(simulator, leadfields, n_components, self.device)
 
     def run(self):
         """Train until done, stopped or interrupted; keep the best weights.
@@ -305,7 +278,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
-        loss = self._loss(self.batches.priors, *batch)
+        loss = self._loss(self.batches, *batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -315,32 +288,19 @@ class Trainer:
         self.seconds["generation"] += middle - start
         self.seconds["network"] += time.perf_counter() - middle
 
-    def _error(self, priors, X, Y, power, data=None, which=None):
+    def _error(self, batches, X, *truth):
         with torch.autocast(
             torch.device(self.device).type,
             dtype=torch.bfloat16,
             enabled=self.dtype is torch.bfloat16,
         ):
-            answer = self.network(X)
-        if data is None:
-            return relative_error(answer, Y, power)
-        estimate = torch.zeros_like(Y)
-        for index in which.unique().tolist():
-            chosen = which == index
-            found = _estimate_parcels(priors[index], answer[chosen], data[chosen])
-            estimate[chosen] = found
-        return missed_share(estimate, Y, power)
+            answer = self.network(X.to(self.device))
+        if isinstance(batches, CorticalBatches):
+            return batches.error(answer, *truth)
+        return relative_error(answer, *truth)
 
-    def _draw_validation(self, simulator, leadfields):
-        batches = Batches(
-            simulator,
-            leadfields,
-            self.n_components,
-            self.device,
-            self.profiles,
-            self.scans,
-        )
-        self.validation_priors = batches.priors
+    def _draw_validation(self):
+        batches = self.validation_batches
         n_each = max(1, self.options.n_validation // len(batches))
         return [batches.draw([index], n_each) for index in range(len(batches))]
 
@@ -348,7 +308,7 @@ class Trainer:
         self.network.eval()
         with torch.inference_mode():
             losses = [
-                float(self._error(self.validation_priors, *batch))
+                float(self._error(self.validation_batches, *batch))
                 for batch in self.validation
             ]
         loss = float(np.mean(losses))

@@ -1,0 +1,301 @@
+"""Training on one subject's forward solution, and on forwards that differ from it."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial.transform import Rotation
+
+from ..head.patterns import make_patterns, make_smoother
+from ..network.device import sparse_tensor
+from ..network.encoder import backprojection_kernels
+from ..network.prior import CorticalPrior, patch_profiles
+from .cortical import (
+    CorticalLeadfield,
+    PersonalLeadfield,
+    Truth,
+    to_tensor,
+)
+
+# radius of the patches (mm): none (a single place), a gyrus' width ... part of a lobe
+RADII = ((3, 8), (8, 16), (16, 30), (30, 45))
+RADIUS_SHARES = (0.14, 0.22, 0.28, 0.24, 0.12)
+_N_TRUTHS, _N_EXACT = 24, 6  # leadfields that make data; those without an error
+_N_PATCHES, _N_PLACES = 4000, 3000
+_N_NEIGHBOURS = 6  # sensors from which the field beside one is interpolated
+_MOVED, _TURNED = (1e-3, 5e-3), (0.5, 3.0)  # m, degrees: coregistration
+_MISPLACED = (1.2e-3, 6e-3)  # m, electrodes
+_TILTED = 12.0  # degrees, normals
+_LEAST_RATIO, _MOST_RATIO = 0.2, 5.0  # of the brain's to the sensors' noise power
+
+
+class Patches(NamedTuple):
+    """Patches to draw sources from.
+
+    Attributes
+    ----------
+    centre : array of shape (n_patches, 3)
+        Position of the middle (m).
+    activity : csr_array of shape (n_patches, n_places)
+        Activity, 1 in the middle.
+    """
+
+    centre: np.ndarray
+    activity: sparse.csr_array
+
+
+def draw_patches(rr, graph, middles, rng, n_patches):
+    """Draw patches around places of the cortex; four of ten fall off to their edge.
+
+    Parameters
+    ----------
+    rr : array of shape (n_places, 3)
+        Positions (m).
+    graph : csr_array of shape (n_places, n_places)
+        Distances between neighbours (m).
+    middles : array of int
+        Places that may be the middle of a patch.
+    rng : Generator
+        Random numbers.
+    n_patches : int
+        How many to draw.
+
+    Returns
+    -------
+    patches : Patches
+        The patches.
+    """
+    rows = []
+    middle = np.zeros(n_patches, int)
+    for number in range(n_patches):
+        middle[number] = rng.choice(middles)
+        radii = [0.0, *(rng.uniform(*limits) for limits in RADII)]
+        radius = 1e-3 * rng.choice(radii, p=RADIUS_SHARES)
+        distance = dijkstra(graph, indices=middle[number], limit=max(radius, 1e-4))
+        inside = distance <= radius
+        activity = inside.astype(np.float32)
+        if rng.random() < 0.4 and radius:
+            fall = np.cos(0.5 * np.pi * distance[inside] / (1.2 * radius))
+            activity[inside] = fall
+        rows.append(sparse.csr_array(activity[None]))
+    return Patches(rr[middle], sparse.vstack(rows).tocsr())
+
+
+class Sensors(NamedTuple):
+    """Sensors of a forward solution.
+
+    Attributes
+    ----------
+    places : array of shape (n_channels, 3)
+        Positions (m).
+    axes : array of shape (n_channels, 3)
+        A direction that tells gradiometers of one place apart.
+    ch_types : list of str
+        ``'eeg'``, ``'mag'`` or ``'grad'``.
+    """
+
+    places: np.ndarray
+    axes: np.ndarray
+    ch_types: list
+
+
+def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
+    """Make what training on one forward solution needs.
+
+    A quarter of the data come from the forward itself. For the others, the head is
+    moved and turned within the sensors, electrodes are misplaced, and normals are
+    tilted, each by errors as they are usual.
+
+    Parameters
+    ----------
+    leadfield : Leadfield
+        The leadfield of the estimates.
+    fwd : Forward
+        The forward solution that it was made of.
+    parcels : Parcels
+        The parcellation.
+    background : array of shape (n_parcels, n_times)
+        Background activity.
+    scans : bool
+        Whether the network reads the scores of a scan.
+    seed : int
+        Seed of patches and errors.
+
+    Returns
+    -------
+    personal : PersonalLeadfield
+        The leadfields.
+    """
+    rng = np.random.default_rng(seed)
+    rr = np.concatenate([s["rr"][s["vertno"]] for s in fwd["src"]])
+    inside = np.flatnonzero(np.concatenate(leadfield.parcel_of_vertex) >= 0)
+    graph = leadfield.surface_graph
+    patches = draw_patches(rr, graph, inside, rng, _N_PATCHES)
+    n_places = min(_N_PLACES, len(inside))
+    places = np.sort(rng.choice(inside, n_places, replace=False))
+    smoothed = make_smoother(graph)(patches.activity.T.tocsr()).T.tocsr()
+    area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
+    prior, spread = _make_prior(leadfield, parcels, area)
+    gain = torch.as_tensor(leadfield.gain_white)
+    assumed = CorticalLeadfield(
+        kernels=backprojection_kernels(gain / gain.square().mean().sqrt()).float(),
+        scanning=prior.scan_kernels() if scans else None,
+        prior=prior,
+        spread=sparse_tensor(spread[places]),
+        rr=to_tensor(rr[places]),
+        centre=to_tensor(patches.centre),
+        targets=smoothed[:, places],
+    )
+    covariance = np.cov(np.asarray(background[:, ::3], np.float32))
+    moments = sparse.diags_array(area) @ patches.activity.T
+    gains = _draw_gains(leadfield, fwd, rng)
+    truths = [_make_truth(leadfield, g, moments, covariance, rng) for g in gains]
+    return PersonalLeadfield(assumed, truths)
+
+
+def _make_prior(leadfield, parcels, area):
+    """Return the prior, and the matrix from coefficients to activity (A/m)."""
+    patterns = make_patterns(leadfield)
+    gain = patterns.gain_of(leadfield.whitener)
+    unit = np.sqrt(np.mean(np.square(gain.fine)))
+    prior = CorticalPrior(
+        to_tensor(gain.fine / unit),
+        torch.as_tensor(gain.parcel),
+        to_tensor(gain.uniform / unit),
+        to_tensor(patch_profiles(parcels.adjacency)),
+    )
+    inverse = np.divide(1, area, out=np.zeros_like(area), where=area > 0)
+    return prior, (sparse.diags_array(inverse) @ patterns.activity).tocsr()
+
+
+def _make_truth(leadfield, gain, moments, covariance, rng):
+    """Whiten a gain; in half of them, brain noise is a part of the noise."""
+    whitener = leadfield.whitener
+    rank = len(whitener)
+    background = whitener @ (gain @ leadfield.vertex_area)
+    power = np.trace(background @ covariance @ background.T) / rank
+    share = 0.0
+    if rng.random() < 0.5:
+        ratio = np.exp(rng.uniform(np.log(_LEAST_RATIO), np.log(_MOST_RATIO)))
+        share = ratio / (1 + ratio)
+    return Truth(
+        patch_gain=to_tensor((whitener @ (gain @ moments)).T),
+        background=to_tensor(background * np.sqrt(share / power)),
+        noise=to_tensor(np.sqrt(1 - share) * np.eye(rank)),
+    )
+
+
+# ---------------------------------------------------------------------- errors
+
+
+def _draw_gains(leadfield, fwd, rng):
+    """Yield gains (n_channels, n_vertices) that may be true, projected."""
+    sensors = read_sensors(fwd, leadfield.ch_names)
+    free = _free_gain(fwd, leadfield.ch_names)
+    for number in range(_N_TRUTHS):
+        if number < _N_EXACT:
+            yield leadfield.vertex_gain
+            continue
+        nn = leadfield.normals
+        if free is None:
+            gain = leadfield.vertex_gain
+        else:
+            tilt = np.tan(np.deg2rad(rng.uniform(0, _TILTED)))
+            nn = nn + tilt * rng.normal(size=nn.shape)
+            nn /= np.linalg.norm(nn, axis=1, keepdims=True)
+            gain = np.einsum("cvk,vk->cv", free, nn)
+        moved = displace(sensors, draw_shifts(sensors, rng)) @ gain
+        yield leadfield.projector @ moved
+
+
+def _free_gain(fwd, ch_names):
+    """Return the gain along the axes of the head: (n_channels, n_vertices, 3) or None.
+
+    None if the forward solution has a fixed orientation.
+    """
+    if fwd["sol"]["data"].shape[1] == fwd["nsource"]:
+        return None
+    rows = [fwd["sol"]["row_names"].index(name) for name in ch_names]
+    gain = fwd["sol"]["data"][rows].reshape(len(rows), -1, 3)
+    axes = fwd["source_nn"].reshape(-1, 3, 3)  # of each vertex
+    return np.einsum("cva,vak->cvk", gain, axes)
+
+
+def read_sensors(fwd, ch_names):
+    """Return the sensors of a forward solution, in the order of some names."""
+    import mne  # here: training runs without MNE
+
+    info = fwd["info"]
+    picks = [info["ch_names"].index(name) for name in ch_names]
+    loc = np.array([info["chs"][pick]["loc"][:12] for pick in picks])
+    types = info.get_channel_types(picks)
+    axes = np.where(np.array(types)[:, None] == "eeg", [[1.0, 0, 0]], loc[:, 3:6])
+    trans = info["dev_head_t"]
+    places = loc[:, :3].copy()
+    meg = np.array(types) != "eeg"
+    if meg.any() and trans is not None:
+        places[meg] = mne.transforms.apply_trans(trans, places[meg])
+        axes[meg] = mne.transforms.apply_trans(trans, axes[meg], move=False)
+    return Sensors(places, axes, types)
+
+
+def draw_shifts(sensors, rng):
+    """Draw how far sensors are from where they are assumed: (n_channels, 3), m.
+
+    All move with the head; electrodes also by themselves.
+    """
+
+    def direction(n):
+        vectors = rng.normal(size=(n, 3))
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    places = sensors.places
+    angle = np.deg2rad(rng.uniform(*_TURNED))
+    turn = Rotation.from_rotvec(angle * direction(1)[0])
+    centre = places.mean(axis=0)
+    shifts = turn.apply(places - centre) - (places - centre)
+    shifts += rng.uniform(*_MOVED) * direction(1)
+    eeg = np.array(sensors.ch_types) == "eeg"
+    sizes = rng.uniform(*_MISPLACED, (eeg.sum(), 1))
+    shifts[eeg] += sizes * direction(eeg.sum())
+    return shifts
+
+
+def displace(sensors, shifts):
+    """Return the matrix that turns data of sensors into those of displaced ones.
+
+    The field beside a sensor is interpolated linearly between it and the nearest ones
+    of its type and direction.
+
+    Parameters
+    ----------
+    sensors : Sensors
+        The sensors.
+    shifts : array of shape (n_channels, 3)
+        Displacement of each sensor (m); only its part along the sensors counts.
+
+    Returns
+    -------
+    matrix : array of shape (n_channels, n_channels)
+        The interpolation; rows sum to 1.
+    """
+    places, axes, ch_types = sensors
+    ch_types, matrix = np.array(ch_types), np.eye(len(places))
+    for index, shift in enumerate(shifts):
+        alike = (ch_types == ch_types[index]) & (axes @ axes[index] > 0.7)
+        alike[index] = False
+        others = np.flatnonzero(alike)
+        offsets = places[others] - places[index]
+        nearest = np.argsort(np.linalg.norm(offsets, axis=1))[:_N_NEIGHBOURS]
+        if len(nearest) < 3:  # nothing to interpolate from
+            continue
+        # without the direction away from the head, in which neighbours hardly differ
+        weights = shift @ np.linalg.pinv(offsets[nearest], rcond=0.4)
+        matrix[index, others[nearest]] += weights
+        matrix[index, index] -= weights.sum()
+    return matrix
