@@ -86,9 +86,9 @@ CASES = (
     ),
     Case(
         "apply.py",
-        "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
-        "apply-label-raw-amplitude-DeepSIF.txt",
-        ("== label", "x real time, peak", "snr all   net"),
+        "--parts raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
+        "apply-raw-amplitude-DeepSIF.txt",
+        ("x real time, peak", "snr all   net"),
     ),
     Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
     Case(
