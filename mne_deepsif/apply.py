@@ -299,7 +299,12 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     _check_memory(plan.normals.size if vector else len(used), n_times)
     sources = np.full((len(used), n_times), np.nan, np.float32)
     power, known = Power(), False
-    for first, last, begin, end in ProgressBar(_cut(spans, plan), mesg="Estimating"):
+    pieces = [
+        [first + bound for bound in piece]
+        for first, last in spans
+        for piece in chunks(last - first, plan.window, _GROUP)
+    ]
+    for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
         data = raw.get_data(start=first, stop=last)
         check = not known
         if check:  # once, and before hours of work
@@ -314,16 +319,6 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     warn_constant(power, plan)
     warn_lost_band(power, plan)
     return sources, activity
-
-
-def _cut(spans, plan):
-    """Cut spans into pieces to estimate together, the longest first: it is checked."""
-    pieces = [
-        [first + bound for bound in piece]
-        for first, last in spans
-        for piece in chunks(last - first, plan.window, _GROUP)
-    ]
-    return sorted(pieces, key=lambda piece: piece[0] - piece[1])
 
 
 def _check_memory(n_rows, n_times):

@@ -86,9 +86,9 @@ CASES = (
     ),
     Case(
         "apply.py",
-        "--parts raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
-        "apply-raw-amplitude-DeepSIF.txt",
-        ("x real time, peak", "snr all   net"),
+        "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
+        "apply-label-raw-amplitude-DeepSIF.txt",
+        ("== label", "x real time, peak", "snr all   net"),
     ),
     Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
     Case(
@@ -109,6 +109,12 @@ CASES = (
         "generic.txt",
         ("== robustness", "median LE over base (mm), deep sources, peak rule"),
         needs="reference",
+    ),
+    Case(
+        "geometry.py",
+        "--smoke",
+        "geometry.json",
+        ("names known/units/missed", "right/montages/silent"),
     ),
     Case(
         "jansen_rit.py",
@@ -155,6 +161,13 @@ CASES = (
         "published.txt",
         ("3 source(s) published authors LE mm", "3 source(s) compact   peak    LE mm"),
         needs="reference",
+    ),
+    Case(
+        "readers.py",
+        "--smoke",
+        "readers.txt",
+        ("26 channels used", "has no position for 138 channels"),
+        needs="readers",
     ),
     Case(
         "train_generic.py",
@@ -213,7 +226,7 @@ def tvb_input(tmp_path):
 def _skip_without(needs):
     if needs == "tvb" and find_spec("tvb") is None:
         pytest.skip("needs tvb-library: pip install mne_deepsif[benchmark]")
-    if needs in ("reference", "sample") and not (DATA / needs).is_dir():
+    if needs in ("readers", "reference", "sample") and not (DATA / needs).is_dir():
         pytest.skip(f"needs the data in {DATA / needs}")
 
 

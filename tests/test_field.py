@@ -121,10 +121,11 @@ def interpolated(info, fwd, n_bads, seed, n_times=125):
 
 
 @pytest.mark.parametrize("n_bads", (1, 2, 4, 6, 8))
-def test_average_then_interpolated(eeg_info, eeg_fwd, n_bads):
-    """Always accepted, and in single precision as well."""
+@pytest.mark.parametrize("n_times", (1, 5, 125))
+def test_average_then_interpolated(eeg_info, eeg_fwd, n_bads, n_times):
+    """Always accepted, in single precision and with few samples as well."""
     for seed in range(5):
-        raw = interpolated(eeg_info, eeg_fwd, n_bads, seed)
+        raw = interpolated(eeg_info, eeg_fwd, n_bads, seed, n_times)
         check_average_reference(raw.info, raw.get_data(), raw.ch_names)
         single = raw.get_data().astype(np.float32).astype(float)
         check_average_reference(raw.info, single, raw.ch_names)

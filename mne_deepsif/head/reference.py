@@ -6,17 +6,14 @@
 import mne
 import numpy as np
 from mne.utils import logger
-from scipy.linalg import qr
-from scipy.optimize import linprog
+from numpy.polynomial.legendre import legval
 
 from .._mne import FIFF, make_eeg_average_ref_proj
 from .bipolar import find_bipolar
 
-# Both in units of the data's size. Files hold single precision.
-_MAX_MEAN = 1e-3  # the mean over average-referenced channels is zero, up to rounding
-_ROUNDING = 1e-6  # of combinations of channels
+_MAX_MEAN = 1e-3  # of average-referenced channels, over their rms: rounding of files
 _FLAT = 1e-12  # V; anything smaller is a flat stretch with rounding errors
-_N_TRIALS = 10
+_STIFFNESS, _DEGREES, _SMOOTHING = 4, 50, 1e-5  # of MNE's spherical splines
 
 
 # --------------------------------------------------------------- the projector
@@ -96,8 +93,8 @@ def check_average_reference(info, data, ch_names):
     -----
     MNE marks an applied average reference as a custom reference, without saying which,
     nor over which channels. So the data decide. The mean must be zero over all EEG
-    channels, over the good ones, or, if channels were interpolated afterwards, over
-    more than half of them. Bipolar channels have no reference.
+    channels, over the good ones, or, if channels were interpolated afterwards, over the
+    others. Bipolar channels have no reference.
     """
     if not info["custom_ref_applied"]:
         return
@@ -106,61 +103,77 @@ def check_average_reference(info, data, ch_names):
     single = eeg[~np.isin(names[eeg], list(find_bipolar(info)))]
     if not set(ch_names) & set(names[single]):
         return
-    good = mne.pick_types(info, eeg=True, exclude="bads")
-    share = min(_mean_share(data[..., picks, :]) for picks in (good, eeg, single))
-    if share < _MAX_MEAN or _is_average_of_some(data[..., eeg, :]):
+    good = np.intersect1d(single, mne.pick_types(info, eeg=True, exclude="bads"))
+    data = _flatten(data)
+    share = min(_mean_share(data[picks]) for picks in (good, eeg, single))
+    if share < _MAX_MEAN or any(
+        _is_average_of_others(info, data, picks) for picks in (good, single)
+    ):
         return
     raise ValueError(
         "Custom EEG reference is not allowed for inverse modeling, unless it is the "
         f"average: the mean over the EEG channels is {100 * share:.0f} % of their root "
-        "mean square, but should be 0 (channels interpolated afterwards do not count). "
-        "If all channels have the same reference, such as linked ears, use "
-        "set_eeg_reference('average', projection=True). If they have not, this would "
-        "not help: start from the data before they were re-referenced."
+        "mean square, but should be 0 (channels that MNE's splines interpolated "
+        "afterwards do not count). If all channels have the same reference, such as "
+        "linked ears, use set_eeg_reference('average', projection=True). If they have "
+        "not, this would not help: start from the data before they were re-referenced."
     )
 
 
-def _mean_share(data):
-    """Compute rms of the channels' mean over rms of the channels, without NaN."""
-    data = np.nan_to_num(data, posinf=0, neginf=0)
-    rms = np.sqrt(np.mean(np.square(data)))
-    return np.sqrt(np.mean(np.square(data.mean(-2)))) / rms if rms > _FLAT else 0.0
-
-
-def _is_average_of_some(data):
-    """Tell whether the mean over more than half of the channels is zero.
-
-    The sums over channels that are always zero form a subspace. Of its vectors with
-    weights from 0 to 1, the largest is sought by linear programming. Interpolation
-    keeps what is the same in all channels, so that there may be several of the same
-    size. Weights near 1 are therefore favoured more and more, until all are 0 or 1.
-    """
+def _flatten(data):
+    """Return (n_channels, n_samples) without NaN, which is reported later."""
     data = np.moveaxis(data, -2, 0).reshape(data.shape[-2], -1)
-    data = data[np.isfinite(data).all(1)]
-    zero_sums = _zero_sums(data)
-    if not zero_sums.size:
+    return np.nan_to_num(data, posinf=0, neginf=0)
+
+
+def _rms(data):
+    return np.sqrt(np.mean(np.square(data), axis=-1))
+
+
+def _mean_share(data):
+    """Compute rms of the channels' mean over rms of the channels."""
+    rms = _rms(data.ravel())
+    return _rms(data.mean(0)) / rms if rms > _FLAT else 0.0
+
+
+def _is_average_of_others(info, data, picks):
+    """Tell whether the mean is zero without channels that others predict.
+
+    Interpolation leaves no trace in ``info``, but what it makes of channels follows
+    from the places in there: they are exactly what the others' spline says. Channels
+    are left out one after another, those first that it suits best, at most half.
+    """
+    points = [info["chs"][pick]["loc"][:3] for pick in picks]
+    weights = _spline_weights(info, np.array(points, float).reshape(-1, 3))
+    if weights is None:
         return False
-    favour = np.ones(len(data))
-    for _ in range(_N_TRIALS):
-        found = linprog(
-            -favour @ zero_sums,
-            A_ub=np.vstack([zero_sums, -zero_sums]),
-            b_ub=np.repeat([1.0, 0.0], len(data)) + 1e-6,
-            bounds=(None, None),
-        )
-        if found.status != 0:
-            return False
-        weights = zero_sums @ found.x
-        keep = weights > 0.5
-        if np.abs(weights - keep).max() < 0.01:
-            return keep.mean() > 0.5 and _mean_share(data[keep]) < _MAX_MEAN
-        favour = 1 / (1.1 - weights)
-    return False
+    data = data[picks]
+    order = np.argsort(-_rms(weights @ data))
+    means = np.cumsum(data[order], 0) / np.arange(1, len(data) + 1)[:, np.newaxis]
+    shares = _rms(means[len(data) // 2 :]) / max(_rms(data.ravel()), _FLAT)
+    return bool(shares.min() < _MAX_MEAN)
 
 
-def _zero_sums(data):
-    """Return an orthonormal basis (n_channels, n) of the weights with zero sums."""
-    step = max(1, data.shape[1] // (4 * len(data)))  # so many samples are enough
-    (triangle,) = qr(data[:, ::step].T, mode="r", check_finite=False)
-    _, sizes, patterns = np.linalg.svd(triangle[: len(data)])
-    return patterns[np.count_nonzero(sizes > _ROUNDING * sizes[0]) :].T
+def _spline_weights(info, points):
+    """Return the matrix that subtracts from each channel the others' spline.
+
+    The spline is that of Perrin et al. (1989) as MNE interpolates with it. Without a
+    point it leaves, there, the point's own residual over the diagonal of the inverse.
+    None if MNE could not interpolate.
+    """
+    if len(points) < 3 or not np.isfinite(points).all() or not info["dig"]:
+        return None
+    try:
+        _, origin, _ = mne.bem.fit_sphere_to_headshape(info, units="m", verbose="error")
+    except (RuntimeError, ValueError):  # too few points
+        return None
+    points = points - origin
+    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    degree = np.arange(1, _DEGREES + 1)
+    factors = (2 * degree + 1) / (4 * np.pi * (degree * (degree + 1.0)) ** _STIFFNESS)
+    spline = legval(points @ points.T, [0, *factors])
+    spline += _SMOOTHING * np.eye(len(points))
+    system = np.pad(spline, (0, 1), constant_values=1.0)
+    system[-1, -1] = 0
+    inverse = np.linalg.pinv(system)[:-1, :-1]
+    return inverse / np.diag(inverse)[:, np.newaxis]
