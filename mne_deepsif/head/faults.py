@@ -13,7 +13,8 @@ from .placement import FAR, HEAD_RADIUS, HEADS, Electrodes, Fault
 from .scalp import judge_depth, judge_scalp, judge_unknown
 from .standard import fit_sphere, template_head
 
-_FIDUCIALS = (0.075, 0.23)  # m; mean distance of nasion, LPA and RPA
+_SIDE = 0.14  # m; mean distance of nasion, LPA and RPA of an adult
+_FIDUCIALS = (0.075, 0.23)  # m; the same, of any head
 _UNITS = {3: "mm", 2: "cm", 1: "dm", -3: "km"}
 _AXES = ("to the right", "to the left"), ("to the nose", "to the back"), ("up", "down")
 _KEYS = ("nasion", "lpa", "rpa")
@@ -68,7 +69,7 @@ def _judge_fiducials(electrodes):
     size = _sides(electrodes.fiducials).mean()
     if _FIDUCIALS[0] <= size <= _FIDUCIALS[1] or not 0.5 <= electrodes.size <= 2:
         return None
-    unit, formula = _unit(size / 0.14, electrodes.fiducials[:1])
+    unit, formula = _unit(size / _SIDE, electrodes.fiducials[:1])
     formula = formula.format(xyz="{}")
     keys = ", ".join(formula.format(key) for key in _KEYS)
     return Fault(
@@ -94,32 +95,29 @@ def _judge_units(electrodes):
     if smallest <= size <= (2 if named else 2.2):
         return None
     unit, formula = _unit(size, electrodes.points)
-    # without fiducials, those that MNE has made up do not count
-    forget = "pos.update(nasion=None, lpa=None, rpa=None); "
-    mend = _mend(formula.format(xyz="xyz"), forget)
-    what = "electrodes"
-    if electrodes.fiducials is not None:
-        ratio = _sides(electrodes.fiducials).mean() / 0.14 / size
-        if 0.5 < ratio < 2:
-            what = "electrodes and the fiducials"
-            keys = ", ".join(repr(key) for key in _KEYS)
-            scaled = formula.format(xyz="pos[key]")
-            mend = _mend(
-                formula.format(xyz="xyz"),
-                f"pos.update({{key: {scaled} for key in ({keys})}}); ",
-            )
-        else:
-            mend = _mend(formula.format(xyz="xyz"))
-            mend += " (better: in the positions that you gave, before set_montage)"
-    extent = np.median(
-        np.linalg.norm(electrodes.points - electrodes.points.mean(0), axis=1)
-    )
+    what, mend = _scale_all(electrodes, formula)
+    middle = electrodes.points.mean(0)
+    extent = np.median(np.linalg.norm(electrodes.points - middle, axis=1))
     return Fault(
         f"The {what} are {size:.3g} times as far apart as on an adult's head: the "
         f"electrodes lie {_metres(extent)} from their middle (median). Their positions "
         f"seem to be {unit}, and MNE wants m. Scale them: {mend}",
         certain=True,
     )
+
+
+def _scale_all(electrodes, formula):
+    """Return what is in the wrong unit, and the call that scales it."""
+    xyz = formula.format(xyz="xyz")
+    if electrodes.fiducials is None:  # those that MNE has made up do not count
+        return "electrodes", _mend(xyz, "pos.update(nasion=None, lpa=None, rpa=None); ")
+    ratio = _sides(electrodes.fiducials).mean() / _SIDE / electrodes.size
+    if not 0.5 < ratio < 2:
+        better = " (better: in the positions that you gave, before set_montage)"
+        return "electrodes", _mend(xyz) + better
+    scaled = formula.format(xyz="pos[key]")
+    more = f"pos.update({{key: {scaled} for key in {_KEYS}}}); "
+    return "electrodes and the fiducials", _mend(xyz, more)
 
 
 def _unit(factor, points):

@@ -17,7 +17,11 @@ from .standard import fit_sphere, template_head
 
 _SURFACES = 3, 4  # numbers of the skull's and the scalp's surface in a BEM
 _FAR = 0.07  # m; from the scalp to the nearest sensor
-_BELOW = 0.03  # m; the middle of the sensors under the middle of the head
+# The mean direction of sensors from the middle of the head. Its length is 0.24 to 0.38
+# for real helmets, 0.5 for half a sphere, 0.7 for arrays on one side of the head. It
+# points up, give or take 32 degrees.
+_LENGTHS = 0.15, 0.65
+_TURNED = 50  # degrees
 _SCALES = np.arange(0.95, 0.45, -0.05)
 _OWN = "Take it from the recording, or pass the right trans."
 
@@ -138,7 +142,7 @@ def _inner_skull():
 
 
 def _check_around(sensors):
-    """Find helmets (on the template, m) far from the head, or under it."""
+    """Find helmets (on the template, m) far from the head, or turned."""
     head = template_head()
     gap = -head.depth(sensors).max()
     if gap > _FAR:
@@ -150,10 +154,16 @@ def _check_around(sensors):
         if gap > 3 * _FAR:
             raise ValueError(text)
         warn(text)
-    below = head.middle[2] - sensors.mean(0)[2]
-    if len(sensors) > 30 and below > _BELOW and gap <= _FAR:
+        return
+    directions = sensors - head.middle
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    mean = directions.mean(0)
+    length = np.linalg.norm(mean)
+    angle = np.degrees(np.arccos(mean[2] / length))
+    shortest, longest = _LENGTHS
+    if len(sensors) > 30 and shortest < length < longest and angle > _TURNED:
         raise ValueError(
-            f"The middle of the MEG sensors lies {1e3 * below:.0f} mm under the middle "
-            "of the head: the helmet surrounds the neck. info['dev_head_t'] or trans "
-            "is turned. Take it from the recording."
+            f"The MEG helmet is turned by about {angle:.0f} degrees: it does not "
+            "surround the upper head. info['dev_head_t'] or trans is wrong. Take it "
+            "from the recording."
         )

@@ -21,7 +21,7 @@ def judge_depth(electrodes):
     deep = _find_deep(electrodes)
     middle, radius, rest = fit_sphere(points)
     central = np.linalg.norm(middle - head.middle) < 0.075  # shafts touch spheres, too
-    on_sphere = central and radius < 0.13 and rest < 0.05 and deep.mean() >= _MANY
+    on_sphere = central and radius < 0.13 and rest < 0.05
     # a cap of a size between those of heads is left to judge_scalp
     if not deep.any() or (on_sphere and radius > 0.055):
         return None

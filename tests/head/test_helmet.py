@@ -7,6 +7,7 @@ import mne
 import numpy as np
 import pytest
 from mne.io.constants import FIFF
+from scipy.spatial.transform import Rotation
 
 import mne_deepsif
 from mne_deepsif import make_template_forward
@@ -81,11 +82,23 @@ def test_far(check):
         check(helmet(0.12, [0, 0.02, 0.25]))
 
 
-def test_upside_down(check):
-    info = helmet(0.13, [0, 0.02, 0.04])
-    info["dev_head_t"]["trans"][:3, :3] = np.diag([1, -1, -1])
-    with pytest.raises(ValueError, match="surrounds the neck"):
+@pytest.mark.parametrize("turn", ((180, 0, 0), (90, 0, 0), (-90, 0, 0), (0, 90, 0)))
+def test_turned(check, turn):
+    info = helmet(0.14, [0, 0.02, 0.04])
+    turn = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    info["dev_head_t"]["trans"][:3, :3] = turn
+    with pytest.raises(ValueError, match="helmet is turned by about"):
         check(info)
+
+
+def test_sensors_on_one_side(check):
+    """An array over the cerebellum is no helmet that is turned."""
+    info = helmet(0.14, [0, 0.02, 0.04], 400)
+    low = [ch["loc"][2] < 0.06 and ch["loc"][1] < -0.05 for ch in info["chs"]]
+    info = mne.pick_info(info, np.flatnonzero(low))
+    assert info["nchan"] > 30
+    info["dev_head_t"]["trans"][:3, :3] = Rotation.from_euler("x", 0.6).as_matrix()
+    check(info)
 
 
 def test_kit_references():
