@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from .placement import FAR, HEAD_RADIUS, HEADS, Electrodes, Fault
 from .scalp import judge_depth, judge_scalp, judge_unknown
-from .standard import fit_sphere, template_head
+from .standard import fit_sphere, sides, template_head
 
 _SIDE = 0.14  # m; mean distance of nasion, LPA and RPA of an adult
 _FIDUCIALS = (0.075, 0.23)  # m; the same, of any head
@@ -66,7 +66,7 @@ def _judge_fiducials(electrodes):
     """Find fiducials in other units than the electrodes."""
     if electrodes.fiducials is None:
         return None
-    size = _sides(electrodes.fiducials).mean()
+    size = sides(electrodes.fiducials).mean()
     if _FIDUCIALS[0] <= size <= _FIDUCIALS[1] or not 0.5 <= electrodes.size <= 2:
         return None
     unit, formula = _unit(size / _SIDE, electrodes.fiducials[:1])
@@ -81,23 +81,16 @@ def _judge_fiducials(electrodes):
     )
 
 
-def _sides(fiducials):
-    """Return the distances LPA to RPA, nasion to LPA, nasion to RPA."""
-    nasion, lpa, rpa = fiducials
-    return np.linalg.norm([lpa - rpa, nasion - lpa, nasion - rpa], axis=1)
-
-
 def _judge_units(electrodes):
     """Find positions that are not in m."""
     size, best = electrodes.size, electrodes.placement
     named = best is not None and best.fits
     smallest = 0.5 if named else 0.12 if len(electrodes.points) > 7 else 0.0
-    if smallest <= size <= (2 if named else 2.2):
+    if smallest <= size <= (2 if named else 2.2) or _is_local(electrodes):
         return None
     unit, formula = _unit(size, electrodes.points)
     what, mend = _scale_all(electrodes, formula)
-    middle = electrodes.points.mean(0)
-    extent = np.median(np.linalg.norm(electrodes.points - middle, axis=1))
+    _, extent = _extent(electrodes.points)
     return Fault(
         f"The {what} are {size:.3g} times as far apart as on an adult's head: the "
         f"electrodes lie {_metres(extent)} from their middle (median). Their positions "
@@ -106,12 +99,24 @@ def _judge_units(electrodes):
     )
 
 
+def _extent(points):
+    """Return the middle of points, and how far they lie from it (median)."""
+    middle = points.mean(0)
+    return middle, np.median(np.linalg.norm(points - middle, axis=1))
+
+
+def _is_local(electrodes):
+    """Tell a patch or a shaft in a head from a cap in too large a unit."""
+    middle, extent = _extent(electrodes.points)
+    return 2 * extent < np.linalg.norm(middle) < 0.2
+
+
 def _scale_all(electrodes, formula):
     """Return what is in the wrong unit, and the call that scales it."""
     xyz = formula.format(xyz="xyz")
     if electrodes.fiducials is None:  # those that MNE has made up do not count
         return "electrodes", _mend(xyz, "pos.update(nasion=None, lpa=None, rpa=None); ")
-    ratio = _sides(electrodes.fiducials).mean() / _SIDE / electrodes.size
+    ratio = sides(electrodes.fiducials).mean() / _SIDE / electrodes.size
     if not 0.5 < ratio < 2:
         better = " (better: in the positions that you gave, before set_montage)"
         return "electrodes", _mend(xyz) + better
@@ -141,8 +146,8 @@ def _judge_size(electrodes):
     if not electrodes.placement.fits or smallest <= size + 1e-3 <= 1.35:
         return None
     if fiducials is not None and size < 1:  # those of a small head are close, too
-        sides = _sides(fiducials) / _sides(template_head().fiducials)
-        if 0.6 < sides.mean() < 1.25 * size:
+        ratio = sides(fiducials) / sides(template_head().fiducials)
+        if 0.6 < ratio.mean() < 1.25 * size:
             return None
     return Fault(
         f"The electrodes are {size:.2g} times as far apart as on an adult's head. "
@@ -244,7 +249,7 @@ def _orders_by_shape(electrodes):
 
 
 def _unevenness(fiducials):
-    _, left, right = _sides(fiducials)
+    _, left, right = sides(fiducials)
     return 2 * abs(left - right) / (left + right)
 
 

@@ -7,12 +7,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .placement import HEADS, Fault
-from .standard import fit_sphere, template_head
+from .standard import fit_sphere, sides, template_head
 
 _MANY = 0.2  # share of the channels in the depth
 # m; of channels among others whose names are known, and among any; electrodes on the
 # face lie 26 mm under the scalp of a head that suits the others
 _DEEP = 0.025, 0.035
+_UNDER = 0.012  # m; 90 % of the electrodes of real caps and montages are less deep
 
 
 def judge_depth(electrodes):
@@ -21,7 +22,8 @@ def judge_depth(electrodes):
     deep = _find_deep(electrodes)
     middle, radius, rest = fit_sphere(points)
     central = np.linalg.norm(middle - head.middle) < 0.075  # shafts touch spheres, too
-    on_sphere = central and radius < 0.13 and rest < 0.05
+    even = 0.05 if deep.mean() >= _MANY else 0.005
+    on_sphere = central and radius < 0.13 and rest < even
     # a cap of a size between those of heads is left to judge_scalp
     if not deep.any() or (on_sphere and radius > 0.055):
         return None
@@ -66,7 +68,7 @@ def judge_scalp(electrodes):
     _, distances = _nearest_size(electrodes.placed)
     typical, most = np.quantile(distances, [0.5, 0.9])
     if typical < 0.03 and most < 0.05:
-        return None
+        return _judge_under_scalp(electrodes)
     return Fault(
         f"The electrodes lie {1e3 * typical:.0f} mm from the scalp (median; 10 % lie "
         f"more than {1e3 * most:.0f} mm from it). Their positions may be in another "
@@ -74,6 +76,24 @@ def judge_scalp(electrodes):
         "frame: info.set_montage(mne.channels.make_dig_montage(ch_pos, nasion, lpa, "
         "rpa)).",
         certain=typical > 0.06,
+    )
+
+
+def _judge_under_scalp(electrodes):
+    """Find contacts on the brain: under the scalp of a head of the fiducials' size."""
+    if electrodes.fiducials is None:
+        return None
+    ratio = sides(electrodes.fiducials) / sides(template_head().fiducials)
+    depth = template_head().depth(electrodes.aligned, np.clip(ratio.mean(), *HEADS))
+    if np.quantile(depth, 1 - _MANY) < _UNDER:
+        return None
+    under = depth > _UNDER
+    return Fault(
+        f"{under.sum()} of {len(under)} EEG channels lie {1e3 * _UNDER:.0f} to "
+        f"{1e3 * depth.max():.0f} mm under the scalp, for a head of the size that the "
+        "fiducials tell. If they are subdural contacts, say so, then they are left "
+        "out: raw.set_channel_types({name: 'ecog' for name in contacts}).",
+        certain=False,
     )
 
 

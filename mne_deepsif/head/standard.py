@@ -119,6 +119,23 @@ def sort_fiducials(points):
     return np.array([points[ident] for ident in (2, 1, 3)], float)
 
 
+def sides(fiducials):
+    """Measure the triangle of the fiducials.
+
+    Parameters
+    ----------
+    fiducials : array of shape (3, 3)
+        Nasion, LPA and RPA.
+
+    Returns
+    -------
+    sides : array of shape (3,)
+        The distances LPA to RPA, nasion to LPA, nasion to RPA.
+    """
+    nasion, lpa, rpa = fiducials
+    return np.linalg.norm([lpa - rpa, nasion - lpa, nasion - rpa], axis=1)
+
+
 def fit_similarity(fro, to, *, weights=None, scaled=True, mirrored=False):
     """Find the similarity transform that moves points onto others best (Kabsch).
 

@@ -87,3 +87,38 @@ def test_upside_down():
     fault = find_fault(turned, names, swapped)
     assert fault.certain
     assert "the point given as lpa is the rpa, as rpa is the lpa" in fault.text
+
+
+def test_spherical_caps():
+    """MNE's, whatever the size: nothing tells their axes, but they are caps."""
+    points, names, _ = cap("spherical_1010")
+    for size in (0.7, 0.9, 1.0, 1.1, 1.15):
+        fault = find_fault(size * points, names)
+        assert not fault.certain and "Nothing tells" in fault.text
+
+
+def test_shaft_of_few_contacts():
+    """It is not called a cap of another unit."""
+    points = np.array([[-0.065 + 0.0035 * i, 0.0, 0.04] for i in range(12)])
+    fault = find_fault(points, [f"LH{i}" for i in range(12)])
+    assert fault.certain and "inside the head" in fault.text
+
+
+def test_subdural_grid():
+    """Fiducials tell how large the head is, and that the contacts lie under it."""
+    points, _, fiducials = cap("fsaverage_1005")
+    side = points[(points[:, 0] < -0.04) & (points[:, 2] > 0)]
+    names = [f"G{i}" for i in range(len(side))]
+    middle = np.array([0, 0, 0.04])
+    assert find_fault(side, names, fiducials) is None
+    fault = find_fault(middle + 0.8 * (side - middle), names, fiducials)
+    assert not fault.certain and "'ecog'" in fault.text
+
+
+def test_patch_of_electrodes():
+    """Sixteen electrodes within 2 cm are no cap in another unit."""
+    points, _, fiducials = cap("fsaverage_1005")
+    near = np.argsort(np.linalg.norm(points - points[40], axis=1))[:16]
+    patch = points[40] + 0.4 * (points[near] - points[40])
+    fault = find_fault(patch, [f"P{i}x" for i in range(16)], fiducials)
+    assert fault is None or not fault.certain, fault
