@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 import os
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from .inverse.plan import (
     make_plan,
     make_stc,
     warn_constant,
+    warn_lost_band,
 )
 from .inverse.windows import chunks, window_starts
 from .trust.verdict import warn_if_unusual
@@ -94,8 +96,9 @@ def apply_deepsif(
     a projector.
 
     You get a warning if the data do not look like brain activity (sensor noise, a
-    blink, line noise, a single bad electrode), or if the estimate explains next to
-    nothing. :func:`assess_deepsif` tells you more. ``verbose="error"`` silences the
+    blink, line noise, a single bad electrode), if the estimate explains next to
+    nothing, or if much of the activity is faster than half the estimator's sampling
+    rate. :func:`assess_deepsif` tells you more. ``verbose="error"`` silences the
     warning.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
@@ -156,7 +159,8 @@ def apply_deepsif_epochs(
     rank : None | 'info' | 'full' | dict
         As in :func:`apply_deepsif`.
     return_generator : bool
-        Return a generator instead of a list. It keeps only a few epochs in memory.
+        Return a generator instead of a list. It keeps only a few epochs in memory, and
+        you can iterate over ``epochs`` at the same time.
     subjects_dir : path-like | None
         As in :func:`apply_deepsif`.
     %(verbose)s
@@ -182,7 +186,9 @@ def apply_deepsif_epochs(
         rank=rank,
         subjects_dir=subjects_dir,
     )
-    stcs = _iterate_epochs(epochs, plan)
+    # an Epochs object iterates over itself: a second one (that shares the data) keeps
+    # the caller's own iteration from being disturbed
+    stcs = _iterate_epochs(copy.copy(epochs), plan)
     return stcs if return_generator else list(stcs)
 
 
@@ -293,7 +299,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else len(used), n_times)
     sources = np.full((len(used), n_times), np.nan, np.float32)
-    power, units_known = Power(), False
+    power, known = Power(), False
     pieces = [
         [first + bound for bound in piece]
         for first, last in spans
@@ -301,16 +307,18 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     ]
     for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
         data = raw.get_data(start=first, stop=last)
-        if not units_known:  # once, and before hours of work
-            units_known = check_units(data[plan.picks], plan.leadfield.ch_types)
+        check = not known
+        if check:  # once, and before hours of work
+            known = check_units(data[plan.picks], plan.leadfield.ch_types)
         skip = -(begin - start) % decim  # to the next sample to keep
         keep = slice(begin - first + skip, end - first, decim)
-        estimate = estimate_sources(data, plan, rows, keep)
+        estimate = estimate_sources(data, plan, rows, keep, check_reference=check)
         power += estimate.power
         at = (begin - start + skip) // decim
         sources[:, at : at + estimate.sources.shape[1]] = estimate.sources
     log_explained(power)
     warn_constant(power, plan)
+    warn_lost_band(power, plan)
     return sources, activity
 
 
@@ -366,13 +374,15 @@ def _iterate_epochs(epochs, plan):
     """Yield one estimate per epoch; several go through the network at once."""
     length = max(len(epochs.times), plan.window)
     n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
-    power = Power()
+    power, known, lost = Power(), False, False
     for index, group in enumerate(_group(epochs, n_group)):
-        estimate = estimate_sources(np.stack(group), plan)
+        estimate = estimate_sources(np.stack(group), plan, check_reference=not known)
         power += estimate.power
         if index == 0:  # once, and early: the caller may not use up the generator
             warn_constant(estimate.power, plan)
-            check_units(estimate.data, plan.leadfield.ch_types)
+        if not known:
+            known = check_units(estimate.data, plan.leadfield.ch_types)
+        lost = lost or warn_lost_band(power, plan)
         for sources in estimate.sources:
             yield make_stc(sources, plan, epochs.times[0])
     log_explained(power)

@@ -30,16 +30,54 @@ def data_path():
     -------
     path : Path
         ``MNE_DEEPSIF_DATA`` (environment or MNE config) if set, else
-        ``mne_deepsif`` in MNE's data folder. It is created if needed.
+        ``mne_deepsif`` in MNE's data folder. It is created if needed. If all that you
+        need is there already, it may be read-only.
     """
+    path = _data_folder()
+    with _naming_the_setting(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _data_folder():
     import mne  # here: training writes files without MNE
 
     path = mne.get_config("MNE_DEEPSIF_DATA")
     if path is None:
         path = Path(mne.get_config("MNE_DATA", "~/mne_data")) / "mne_deepsif"
-    path = Path(path).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return Path(path).expanduser()
+
+
+@contextmanager
+def _naming_the_setting(folder):
+    """Say how to choose another data folder if this one cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        data = _data_folder()
+        if data != Path(folder) and data not in Path(folder).parents:
+            raise
+        raise OSError(
+            error.errno,
+            f"mne_deepsif cannot write to its data folder, {data} ({error.strerror}). "
+            "Choose one that you can write: set MNE_DEEPSIF_DATA in the environment "
+            "before you start Python, or call mne.set_config('MNE_DEEPSIF_DATA', "
+            "'/path/to/folder')",
+        ) from error
+
+
+def check_writable(folder):
+    """Make a folder and write to it, before something is made that will be kept there.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder. If it is in the data folder and cannot be written, the OSError says
+        how to choose another one.
+    """
+    with _naming_the_setting(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(prefix=_PART, dir=folder).close()
 
 
 def cached(name, params, suffix, read, write, make):
@@ -71,6 +109,7 @@ def cached(name, params, suffix, read, write, make):
     key = hashlib.sha256(key.encode()).hexdigest()[:12]
     fname = data_path() / f"{name}-{key}{suffix}"
     if not fname.is_file():
+        check_writable(fname.parent)
         remove_leftovers(fname.parent)
         with whole_file(fname) as part:
             write(part, make())
@@ -130,7 +169,7 @@ def whole_folder(folder):
         The folder to write into.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(folder.parent)
     remove_leftovers(folder.parent)
     part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
     try:

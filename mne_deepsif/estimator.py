@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
 from .apply import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
+from .head.bipolar import match_bipolar
 from .head.fingerprint import make_fingerprint
 from .head.leadfield import channel_std, make_leadfield
 from .head.parcels import Parcels, make_template_parcels
@@ -208,6 +209,7 @@ class DeepSIFEstimator(BaseEstimator):
         parcels = self._resolve_parcels() if start is None else start.parcels
         info = _training_info(fwd) if info is None else info
         noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
+        given, fwd = fwd, match_bipolar(fwd, info)
         leadfield = make_leadfield(
             info,
             fwd,
@@ -227,15 +229,19 @@ class DeepSIFEstimator(BaseEstimator):
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
         network = self._make_network(leadfield, parcels, start, seed)
         trainer = self._train(network, leadfields, library, start, seed)
-        named = self.encoder == "sensors"
-        self.model_ = Model(
+        self.model_ = self._make_model(trainer, leadfield, parcels, sfreq, start, fwd)
+        self._fwd, self._noise_cov, self._subjects_dir = given, noise_cov, subjects_dir
+
+    def _make_model(self, trainer, leadfield, parcels, sfreq, start, fwd):
+        reads_channels = self.encoder == "sensors"
+        return Model(
             network=trainer.network,
             encoder=self.encoder,
             parcels=parcels,
             sfreq=sfreq,
             n_times=trainer.options.n_times,
             architecture=self.architecture,
-            ch_names=list(leadfield.ch_names) if named else None,
+            ch_names=list(leadfield.ch_names) if reads_channels else None,
             recipe={
                 "version": __version__,
                 "n_steps": trainer.step,
@@ -252,7 +258,6 @@ class DeepSIFEstimator(BaseEstimator):
             fingerprint=make_fingerprint(fwd, leadfield),
             device=self.device,
         )
-        self._fwd, self._noise_cov, self._subjects_dir = fwd, noise_cov, subjects_dir
 
     def _make_network(self, leadfield, parcels, start, seed):
         n_times = int(self.n_times) if start is None else start.n_times

@@ -8,6 +8,7 @@ import numpy as np
 from mne.utils import _validate_type
 
 from .extent import check_extents, times_within
+from .head.bipolar import match_bipolar
 from .head.channels import make_whitener, pick_ch_names
 from .head.leadfield import fix_orientation
 from .head.mesh import find_rows
@@ -118,6 +119,7 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
         raise ValueError(
             "stc and evoked must have the same times. Crop one to those of the other."
         )
+    fwd = match_bipolar(fwd, evoked.info)
     ch_names = pick_ch_names(evoked.info, fwd, noise_cov)
     whitener = make_whitener(evoked.info, noise_cov, ch_names, rank)
     gain_white = whitener @ fix_orientation(fwd, ch_names)[0]

@@ -412,11 +412,11 @@ def stop_at(monkeypatch, n_pieces):
     """Let the estimate of this and later pieces fail; return how many were begun."""
     begun, estimate = [], apply_module.estimate_sources
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         begun.append(1)
         if len(begun) >= n_pieces:
             raise StoppedError
-        return estimate(*args)
+        return estimate(*args, **kwargs)
 
     monkeypatch.setattr(apply_module, "estimate_sources", fail)
     return begun

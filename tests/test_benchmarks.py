@@ -111,6 +111,12 @@ CASES = (
         needs="reference",
     ),
     Case(
+        "geometry.py",
+        "--smoke",
+        "geometry.json",
+        ("names known/units/missed", "right/montages/silent"),
+    ),
+    Case(
         "jansen_rit.py",
         "--parts agreement",
         "jansen_rit.json",
@@ -155,6 +161,13 @@ CASES = (
         "published.txt",
         ("3 source(s) published authors LE mm", "3 source(s) compact   peak    LE mm"),
         needs="reference",
+    ),
+    Case(
+        "readers.py",
+        "--smoke",
+        "readers.txt",
+        ("26 channels used", "has no position for 138 channels"),
+        needs="readers",
     ),
     Case(
         "train_generic.py",
@@ -213,7 +226,7 @@ def tvb_input(tmp_path):
 def _skip_without(needs):
     if needs == "tvb" and find_spec("tvb") is None:
         pytest.skip("needs tvb-library: pip install mne_deepsif[benchmark]")
-    if needs in ("reference", "sample") and not (DATA / needs).is_dir():
+    if needs in ("readers", "reference", "sample") and not (DATA / needs).is_dir():
         pytest.skip(f"needs the data in {DATA / needs}")
 
 

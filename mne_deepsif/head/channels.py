@@ -1,7 +1,8 @@
-"""Channels: which are used, how they are referenced, projected and whitened.
+"""Channels: which are used, and how they are projected and whitened.
 
-The rules for channels are here and nowhere else. :func:`pick_ch_names` says which
-channels are used, :func:`make_whitener` what happens to them.
+The rules for channels are here, in :mod:`.reference` and in :mod:`.bipolar`, and
+nowhere else. :func:`pick_ch_names` says which channels are used, :func:`make_whitener`
+what happens to them.
 """
 
 # Authors: the mne_deepsif developers
@@ -15,14 +16,11 @@ from .._mne import (
     FIFF,
     annotations_starts_stops,
     check_compensation_grade,
-    make_eeg_average_ref_proj,
     make_projector,
 )
+from .bipolar import mark_bipolar
+from .reference import add_average_reference
 
-# The mean over average-referenced channels is zero, except for rounding and for a few
-# channels interpolated afterwards. For bipolar EEG it is about 1 / sqrt(n).
-_MAX_MEAN = 0.05
-_FLAT = 1e-12  # V; anything smaller is a flat stretch with rounding errors
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
 # Median deviation from the median over time. Brain data, averaged or not, clean or not,
 # lie between these limits. Data 1e6 times too large or too small do not.
@@ -137,37 +135,13 @@ def sensor_positions(info):
 
 def pick_info(info, ch_names):
     """Copy info with only the channels used."""
+    info = mark_bipolar(info)
     info = mne.pick_info(info, [info["ch_names"].index(name) for name in ch_names])
     info["bads"] = []
     return info
 
 
-# --------------------------------------------------------------- reference, noise
-
-
-def _add_average_reference(info):
-    """Turn an applied average reference into a projector, in place."""
-    eeg = {info["ch_names"][pick] for pick in mne.pick_types(info, eeg=True)}
-    if not eeg or any(
-        _is_average_reference(proj) and eeg <= set(proj["data"]["col_names"])
-        for proj in info["projs"]
-    ):
-        return
-    if not info["custom_ref_applied"]:
-        raise ValueError(
-            "EEG average reference (using a projector) is mandatory for modeling, use "
-            "the method set_eeg_reference(projection=True)"
-        )
-    logger.info("Assuming that the EEG reference applied is the average.")
-    eeg_info = mne.create_info(sorted(eeg), 1.0, "eeg")
-    info["projs"].append(make_eeg_average_ref_proj(eeg_info))
-
-
-def _is_average_reference(proj):
-    return (
-        proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF
-        or proj["desc"] == "Average EEG reference"
-    )
+# --------------------------------------------------------------- noise
 
 
 def make_projector_and_whitener(info, noise_cov, rank=None):
@@ -190,7 +164,7 @@ def make_projector_and_whitener(info, noise_cov, rank=None):
     whitener : array of shape (rank, n_channels)
         Whitener, including the projector.
     """
-    _add_average_reference(info)
+    add_average_reference(info)
     projector, _, _ = make_projector(info["projs"], info["ch_names"])
     if noise_cov is None:
         warn(
@@ -232,40 +206,6 @@ def make_whitener(info, noise_cov, ch_names, rank=None):
 
 
 # --------------------------------------------------------------- data that come later
-
-
-def check_average_reference(info, data, ch_names):
-    """Check that EEG with a custom reference is average-referenced.
-
-    Parameters
-    ----------
-    info : Info
-        Measurement info of the data.
-    data : array of shape (n_all_channels, n_times)
-        Data of all channels of ``info``.
-    ch_names : list of str
-        The channels used.
-
-    Notes
-    -----
-    MNE marks an applied average reference as a custom reference, without saying which.
-    So the data decide: the mean over the EEG channels (the good ones, or all of them)
-    must stay below 5 % of their root mean square.
-    """
-    eeg = mne.pick_types(info, eeg=True, exclude=())
-    if not info["custom_ref_applied"] or not set(ch_names) & {
-        info["ch_names"][pick] for pick in eeg
-    }:
-        return
-    good = mne.pick_types(info, eeg=True, exclude="bads")
-    share = min(_mean_share(data[good]), _mean_share(data[eeg]))
-    if not share < _MAX_MEAN:
-        raise ValueError(
-            "Custom EEG reference is not allowed for inverse modeling, unless it is "
-            f"the average: the mean over the EEG channels is {100 * share:.0f} % of "
-            "their root mean square, but should be 0. Use "
-            "set_eeg_reference('average', projection=True)."
-        )
 
 
 def check_same_sensors(info, made_for, leadfield):
@@ -390,9 +330,3 @@ def good_spans(raw, start, stop):
         for first, last in zip(bounds[:-1], bounds[1:])
         if not bad[first]
     ]
-
-
-def _mean_share(data):
-    """Compute rms of the channels' mean over rms of the channels."""
-    rms = np.sqrt(np.mean(np.square(data)))
-    return np.sqrt(np.mean(np.square(data.mean(0)))) / rms if rms > _FLAT else 0.0

@@ -14,6 +14,7 @@ from mne.utils import _validate_type, logger, verbose, warn
 from scipy import sparse
 
 from .._mne import check_compensation_grade, is_fixed_orient
+from .bipolar import match_bipolar
 from .channels import (
     check_sensor_positions,
     demand_ch_names,
@@ -149,6 +150,7 @@ def make_leadfield(
     channels used. Whether the data really have it is checked when you estimate them.
     """
     _check_input(info, fwd, noise_cov, nave)
+    fwd = match_bipolar(fwd, info)
     usable = pick_ch_names(info, fwd, noise_cov)
     ch_names = usable if ch_names is None else demand_ch_names(ch_names, usable)
     check_compensation_grade(fwd["info"], info, "fwd")
@@ -159,7 +161,7 @@ def make_leadfield(
     vertex_gain, normals = fix_orientation(fwd, ch_names)
     _check_gain(vertex_gain)
     parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
-    vertex_area = _make_vertex_area(parcel_of_vertex, parcels.areas)
+    vertex_area = _make_vertex_area(parcel_of_vertex, parcels)
     vertex_gain = projector @ vertex_gain
     gain = vertex_gain @ vertex_area
     return Leadfield(
@@ -257,26 +259,40 @@ def _check_gain(gain):
         raise ValueError("The forward solution is zero everywhere. Compute it again.")
 
 
-def _make_vertex_area(parcel_of_vertex, areas):
+def _make_vertex_area(parcel_of_vertex, parcels):
     """Share each parcel's area among its vertices: (n_vertices, n_parcels), m²."""
     parcel = np.concatenate(parcel_of_vertex)
-    n_parcels = len(areas)
     vertex = np.flatnonzero(parcel >= 0)
-    n_vertices = np.bincount(parcel[vertex], minlength=n_parcels)
-    _report_empty(np.sum(n_vertices == 0), n_parcels)
-    area = (areas / np.maximum(n_vertices, 1))[parcel[vertex]]
-    shape = (len(parcel), n_parcels)
+    n_vertices = np.bincount(parcel[vertex], minlength=parcels.n_parcels)
+    _report_empty(n_vertices == 0, parcels.adjacency)
+    area = (parcels.areas / np.maximum(n_vertices, 1))[parcel[vertex]]
+    shape = (len(parcel), parcels.n_parcels)
     return sparse.csr_array((area, (vertex, parcel[vertex])), shape)
 
 
-def _report_empty(n_empty, n_parcels):
-    if n_empty == n_parcels:
+def _report_empty(empty, adjacency):
+    if empty.all():
         raise ValueError("No vertex of the forward's source space lies in a parcel.")
     message = (
-        f"{n_empty} of {n_parcels} parcels have no vertex in the forward's source "
+        f"{empty.sum()} of {len(empty)} parcels have no vertex in the forward's source "
         "space and cannot be estimated."
     )
-    if n_empty > 0.05 * n_parcels:
+    if empty.mean() <= 0.05:
+        if empty.any():
+            logger.info(message)
+    elif _is_one_region(~empty, adjacency):
+        warn(
+            f"{message} It covers only a part of the cortex. Activity elsewhere would "
+            "be placed into this part. Use the forward of the whole cortex, and label "
+            "to choose what is returned."
+        )
+    else:
         warn(f"{message} Use a denser source space, e.g. oct6.")
-    elif n_empty:
-        logger.info(message)
+
+
+def _is_one_region(filled, adjacency):
+    """Tell whether parcels lie together, in contrast to being scattered evenly."""
+    neighbours = adjacency[filled].astype(int)
+    together = (neighbours @ filled).sum() / max(1, neighbours.sum())
+    by_chance = filled.mean()
+    return filled.sum() == 1 or together > min(by_chance + 0.1, (by_chance + 1) / 2)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from mne.utils import _check_option, _validate_type, logger, verbose, warn
+from mne.utils import _check_option, _validate_type, logger, verbose
 
 from .._mne import FIFF, ico_downsample
 from ..cache import cached, data_path, whole_folder
 from .anatomy import builtin_path, make_layers, write_cortex, write_head
-from .mesh import are_inside
+from .geometry import check_template_electrodes
+from .helmet import check_template_helmet
 
 SUBJECT = "fsaverage5"
 _EEG_CONDUCTIVITY = (0.3, 0.006, 0.3)
@@ -269,8 +270,9 @@ def make_template_forward(
         ``"fsaverage5"`` comes with the package and works offline. ``"fsaverage"`` is
         MNE's fsaverage with its measured BEM, downloaded when absent
         (:func:`mne.datasets.fetch_fsaverage`).
-    trans : Transform | path-like | None
-        Head to MRI transform. None takes that of :func:`make_template_trans`.
+    trans : Transform | path-like | "fsaverage" | None
+        Head to MRI transform. None takes that of :func:`make_template_trans`,
+        ``"fsaverage"`` MNE's built-in one, as in :func:`mne.make_forward_solution`.
     %(n_jobs)s
     %(verbose)s
 
@@ -280,27 +282,56 @@ def make_template_forward(
         Forward solution with free orientation, all EEG and MEG channels of ``info``,
         and 2 x 10242 vertices. ``"fsaverage5"`` uses three layers for EEG, one for MEG
         alone.
+
+    Notes
+    -----
+    The positions of the sensors are checked first: units, axes, fiducials, names and
+    places. What is certainly wrong is an error, what is doubtful a warning.
+
+    MEG reference channels are left out, unless the data are compensated by them.
     """
     _validate_type(info, mne.Info, "info")
     _check_option("head", head, ("fsaverage5", "fsaverage"))
     kinds = {"eeg", "mag", "grad"} & set(info.get_channel_types())
     _check_positions(info, kinds)
-    if trans is None:
-        trans = make_template_trans(info)
-    trans = _read_trans(trans)
+    trans = make_template_trans(info) if trans is None else _read_trans(trans)
+    if "eeg" in kinds:
+        check_template_electrodes(info, trans)
     if head == "fsaverage":
         src, bem = _fetch_fsaverage()
     else:
         layers = _EEG_CONDUCTIVITY if "eeg" in kinds else _EEG_CONDUCTIVITY[:1]
         src, bem = make_template_source_space(), make_template_bem(conductivity=layers)
     if kinds - {"eeg"}:
-        _check_helmet(info, trans, bem)
+        check_template_helmet(info, trans, bem)
     return mne.make_forward_solution(
-        info, trans, src, bem, mindist=0.0, n_jobs=n_jobs, on_inside="ignore"
+        info,
+        trans,
+        src,
+        bem,
+        mindist=0.0,
+        ignore_ref=_can_ignore_references(info),
+        n_jobs=n_jobs,
+        on_inside="ignore",
     )
 
 
+def _can_ignore_references(info):
+    """Say whether MEG reference channels, if any, do not matter to the forward."""
+    grades = {
+        int(info["chs"][pick]["coil_type"]) >> 16
+        for pick in mne.pick_types(info, meg=True)
+    }
+    if any(grades):  # compensated data are sums of sensors and references
+        return False
+    if n := len(mne.pick_types(info, meg=False, ref_meg=True, exclude=())):
+        logger.info("Leaving out %d MEG reference channels.", n)
+    return True
+
+
 def _read_trans(trans):
+    if isinstance(trans, str) and trans == "fsaverage":
+        trans = builtin_path("trans")
     _validate_type(trans, (mne.transforms.Transform, "path-like"), "trans")
     if not isinstance(trans, mne.transforms.Transform):
         trans = mne.read_trans(trans)
@@ -330,28 +361,6 @@ def _check_positions(info, kinds):
         raise ValueError(
             "info['dev_head_t'] must be the position of the head in the MEG helmet, "
             "got None. Take it from the recording."
-        )
-
-
-def _check_helmet(info, trans, bem):
-    """Raise if MEG sensors are inside the skull; warn if inside the scalp."""
-    picks = mne.pick_types(info, meg=True, exclude=())
-    sensors = np.array([info["chs"][pick]["loc"][:3] for pick in picks])
-    for transform in (info["dev_head_t"], trans):
-        sensors = mne.transforms.apply_trans(transform, sensors)
-    surfs = {surf["id"]: surf for surf in bem["surfs"]}
-    skull = surfs.get(_BEM_IDS[1], surfs[_BEM_IDS[0]])
-    if n_inside := are_inside(sensors, skull["rr"], skull["tris"]).sum():
-        raise ValueError(
-            f"info places {n_inside} of {len(picks)} MEG sensors inside the template's "
-            "skull. info['dev_head_t'] is probably missing or an identity. Take it "
-            "from the recording, or pass the right trans."
-        )
-    scalp = surfs.get(_BEM_IDS[2], skull)
-    if n_inside := are_inside(sensors, scalp["rr"], scalp["tris"]).sum():
-        warn(
-            f"{n_inside} of {len(picks)} MEG sensors lie inside the template's scalp. "
-            "Either the recorded head is smaller, or info['dev_head_t'] is wrong."
         )
 
 

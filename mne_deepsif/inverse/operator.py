@@ -12,12 +12,15 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ..head.bipolar import match_bipolar, place_cathodes
 from ..head.channels import check_same_sensors
 from ..head.eyes import eye_gain
 from ..head.fingerprint import check_fingerprint
+from ..head.geometry import check_forward_geometry
 from ..head.leadfield import Leadfield, make_leadfield
 from ..head.patterns import make_patterns
 from .model import Model
+from .modes import leadfield_modes
 from .weights import load_model
 
 
@@ -59,6 +62,11 @@ class DeepSIFOperator:
         names = self.leadfield.ch_names
         picks = mne.pick_channels(self.info["ch_names"], names, ordered=True)
         return eye_gain(mne.pick_info(self.info, picks))
+
+    @cached_property
+    def _modes(self):
+        """The modes of the leadfield: values and vectors."""
+        return leadfield_modes(self.leadfield.gain_white)
 
     @cached_property
     def _patterns(self):
@@ -145,6 +153,7 @@ def make_deepsif_operator(
     model = resolve_model(estimator)
     if model.encoder == "sensors" and noise_cov is None:
         noise_cov = mne.make_ad_hoc_cov(info)  # data are not whitened: no warning
+    fwd = match_bipolar(fwd, info)
     leadfield = make_leadfield(
         info,
         fwd,
@@ -155,7 +164,9 @@ def make_deepsif_operator(
         subjects_dir=subjects_dir,
     )
     check_fingerprint(model.fingerprint, fwd, leadfield)
-    return DeepSIFOperator(info.copy(), leadfield, model, estimator)
+    check_forward_geometry(info, fwd, leadfield, model.parcels)
+    info = place_cathodes(info, fwd).copy()
+    return DeepSIFOperator(info, leadfield, model, estimator)
 
 
 def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):

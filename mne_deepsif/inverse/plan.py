@@ -14,13 +14,15 @@ from mne.utils import _check_option, _validate_type, logger, warn
 from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
-from ..head.channels import check_average_reference
 from ..head.leadfield import check_nave
+from ..head.reference import check_average_reference
+from .modes import brain_share, power_above
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power
 
 _INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
+_MAX_LOST = 0.2  # share of the power above the network's band, and of the brain's
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Power:
     rest: float = 0.0  # of what the estimate does not explain
     windows: float = 0.0  # of the windows, for a network that reads channels
     means: float = 0.0  # of the windows' means, which such a network does not see
+    modes: float | np.ndarray = 0.0  # (2, rank): all, and above the network's band
 
     def __add__(self, other):
         """Add up the powers of two pieces of data."""
@@ -144,7 +147,7 @@ def _openblas():
 
 
 @one_blas_thread()
-def estimate_sources(data, plan, rows=None, keep=slice(None)):
+def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference=True):
     """Estimate activity.
 
     Parameters
@@ -157,6 +160,9 @@ def estimate_sources(data, plan, rows=None, keep=slice(None)):
         The rows to return, or sums of them. None returns all.
     keep : slice
         The times of the sources to return, with a positive step.
+    check_reference : bool
+        Whether to check that EEG has an average reference. If it has in one part of a
+        recording, it has in all.
 
     Returns
     -------
@@ -164,7 +170,10 @@ def estimate_sources(data, plan, rows=None, keep=slice(None)):
         The activity and all intermediate results.
     """
     leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
-    data = _check_data(data, plan)
+    used = _check_data(data, plan)
+    if check_reference:
+        check_average_reference(plan.info, data, leadfield.ch_names)
+    data = used
     data_white = leadfield.whiten(data)
     given, constant = data_white, (0.0, 0.0)
     if plan.model.encoder == "sensors":
@@ -182,12 +191,20 @@ def estimate_sources(data, plan, rows=None, keep=slice(None)):
         np.sum(np.square(data_white)),
         np.sum(np.square(data_white - fit_white)),
         *constant,
+        _power_in_modes(data_white, plan),
     )
     return SourceActivity(data, data_white, sources, fit_white, power)
 
 
+def _power_in_modes(data_white, plan):
+    sfreq, highest = plan.info["sfreq"], plan.model.sfreq / 2
+    if sfreq <= plan.model.sfreq:
+        return 0.0
+    return power_above(data_white, highest, sfreq, plan.operator._modes[1])
+
+
 def _check_data(data, plan):
-    """Check values and reference; return the channels used."""
+    """Check values; return the channels used."""
     ch_names = plan.leadfield.ch_names
     if data.shape[-1] == 0:
         raise ValueError("The data have no samples. Use a longer time range.")
@@ -196,8 +213,6 @@ def _check_data(data, plan):
             "The data are complex, but sources can only be estimated from real "
             "signals. Estimate the real and the imaginary part separately."
         )
-    for epoch in data.reshape(-1, *data.shape[-2:]):
-        check_average_reference(plan.info, epoch, ch_names)
     data = data[..., plan.picks, :]
     finite = (np.abs(data) < _INFINITE).all(-1).reshape(-1, len(ch_names)).all(0)
     if not finite.all():
@@ -231,6 +246,35 @@ def warn_constant(power, plan):
             "1 Hz), or if there are few samples, use estimator='generic', which "
             "explains it."
         )
+
+
+def describe_lost_band(power, plan):
+    """Say that much of the brain's activity is too fast for the network, else None."""
+    if np.ndim(power.modes) == 0:
+        return None
+    total, above = power.modes.sum(1)
+    brain = brain_share(power.modes, plan.operator._modes[0])
+    if not min(above, brain * total) > _MAX_LOST * total:
+        return None
+    return (
+        f"{above / total:.0%} of the whitened data's power is above "
+        f"{plan.model.sfreq / 2:g} Hz, half the network's sampling rate: the estimate "
+        "leaves it out"
+    )
+
+
+def warn_lost_band(power, plan):
+    """Warn if much of the brain's activity is too fast for the network.
+
+    Return whether there was a warning.
+    """
+    lost = describe_lost_band(power, plan)
+    if lost:
+        warn(
+            f"{lost}. If it is activity of interest, use an estimator of a higher rate "
+            "(DeepSIFEstimator(sfreq=...)). If it is an artefact, low-pass filter it."
+        )
+    return bool(lost)
 
 
 def make_stc(sources, plan, tmin, decim=1):

@@ -12,7 +12,7 @@ import mne
 import pooch
 from mne.utils import _validate_type
 
-from ..cache import PACKAGE_DATA, data_path
+from ..cache import PACKAGE_DATA, check_writable, data_path
 from .files import read_model
 
 _TIMEOUT = 30  # s without a byte from the server
@@ -72,7 +72,7 @@ def _download(name, entry):
         )
     url = f"{base.rstrip('/')}/{entry['file']}"
     try:
-        fname.parent.mkdir(parents=True, exist_ok=True)  # pooch's own mkdir may race
+        check_writable(fname.parent)
         pooch.retrieve(
             url,
             f"sha256:{entry['sha256']}",

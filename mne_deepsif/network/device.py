@@ -3,10 +3,23 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import os
 import warnings
 
 import numpy as np
 import torch
+
+
+def _use_one_thread():
+    """Leave the threads of the parent alone, which a forked process does not have.
+
+    OpenMP would wait for them for ever.
+    """
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def resolve_device(device="auto"):

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 import numpy as np
 from mne.utils import _validate_type, logger
 
-from ..cache import data_path, remove_leftovers, whole_folder
+from ..cache import check_writable, data_path, remove_leftovers, whole_folder
 from ..head.parcels import Parcels
 from .connectome import Connectome, make_distance_connectome
 from .ingredients import Library
@@ -97,7 +97,7 @@ def make_library(
     key = _make_key(parcels, connectome, parameters)
     folder = data_path() / "libraries" / f"library-{key}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(folder.parent)
         remove_leftovers(folder.parent)
         _check_disk(folder.parent, parcels.n_parcels, parameters)
         logger.info("Simulating neural masses (kept in %s) ...", folder)

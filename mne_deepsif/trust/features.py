@@ -7,10 +7,10 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from ..head.leadfield import channel_std
+from ..inverse.modes import fit_ratio, leadfield_modes
 
 FEATURES = ("snr", "residual", "prediction", "channel", "line", "eyes")
 _LINE = (50.0, 60.0)  # Hz
-_RATIOS = 10 ** np.linspace(-2, 4, 61)  # of brain to noise power, mean over modes
 # the features of data without any power
 _SILENCE = dict(zip(FEATURES, (-20.0, 0.0, 0.0, 0.0, -30.0, 0.0)))
 
@@ -78,17 +78,13 @@ def _find_event(white, sfreq):
 
 
 def _fit_modes(white, gain):
-    """Fit power = b (ratio * eigenvalue + 1) over the modes of the leadfield.
+    """Fit the power over the modes of the leadfield, see :func:`fit_ratio`.
 
-    The fit is by maximum likelihood, with one Gaussian amplitude per mode. Return the
-    ratio and the number of modes in which the first term is larger than the second.
+    Return the ratio of brain to noise, per unit of power of the gain, and the number of
+    modes in which the brain is the stronger one.
     """
-    values, vectors = np.linalg.eigh(gain @ gain.T)
-    values = values.clip(0) / values.mean()
-    power = np.square(vectors.T @ white).mean(1)
-    expected = _RATIOS[:, None] * values + 1
-    cost = np.log(expected).mean(1) + np.log((power / expected).mean(1))
-    ratio = _RATIOS[cost.argmin()]
+    values, vectors = leadfield_modes(gain)
+    ratio = fit_ratio(np.square(vectors.T @ white).mean(1), values)
     return ratio / (_power(gain) / len(gain)), int(np.sum(ratio * values > 1))
 
 

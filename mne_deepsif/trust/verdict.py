@@ -11,7 +11,7 @@ from mne.utils import warn
 from scipy.special import softmax
 
 from ..cache import PACKAGE_DATA
-from ..inverse.plan import one_blas_thread
+from ..inverse.plan import describe_lost_band, one_blas_thread
 from .features import FEATURES, measure_features
 
 KINDS = ("good", "noise", "blink", "line", "electrode")
@@ -66,6 +66,8 @@ def judge(estimate, plan):
     probabilities = classify(features)
     reasons = list_reasons(probabilities, features, leadfield.ch_names[worst])
     reasons += _unlike_training(leadfield, sfreq, plan.model)
+    if lost := describe_lost_band(estimate.power, plan):
+        reasons.append(lost)
     return dict(
         probabilities=probabilities, features=features, reasons=reasons, n_modes=n_modes
     )
