@@ -49,7 +49,7 @@ def test_three_for_each_parcel(leadfield, patterns):
 
 def test_they_hold_what_the_sensors_see(leadfield, patterns):
     """Of smooth activity within a parcel, nearly all of the field."""
-    smooth = module._smoother(leadfield.surface_graph)
+    smooth = module.make_smoother(leadfield.surface_graph)
     area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
     rng = np.random.default_rng(0)
     white = leadfield.whitener @ leadfield.vertex_gain * area
@@ -99,7 +99,7 @@ def test_smoothing_is_the_same_on_any_mesh():
         ]
         i, j = np.transpose(pairs)
         graph = sparse.csr_array((np.full(len(i), edge), (i, j)), shape=(n * n, n * n))
-        smooth = module._smoother((graph + graph.T).tocsr())
+        smooth = module.make_smoother((graph + graph.T).tocsr())
         middle = np.zeros(n * n)
         middle[index[n // 2, n // 2]] = 1
         spread = smooth(middle)
