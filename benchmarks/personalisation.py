@@ -103,7 +103,7 @@ def main():
             fwd,
             start.parcels,
             library.background,
-            start.network.sizes["scans"],
+            start.network.sizes["scan_width"] > 0,
             0,
         )
         found = results.setdefault("heads", {}).setdefault(head, {})

@@ -604,7 +604,7 @@ def start_network(start):
         start.network.embed.in_features,
         start.parcels.n_parcels,
         N_TIMES,
-        **sizes | {"share_width": 64, "scans": True},
+        **sizes | {"share_width": 64, "scan_width": 128},
     )
     torch.nn.init.zeros_(network.share[2].bias)  # new shares of one half
     network.load_state_dict(start.network.state_dict(), strict=False)

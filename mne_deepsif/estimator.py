@@ -221,7 +221,7 @@ class DeepSIFEstimator(BaseEstimator):
         sfreq = float(self.sfreq) if start is None else start.sfreq
         library = make_library(parcels, sfreq=sfreq)
         if start is not None and self.encoder == "backprojection":
-            scans = start.network.sizes.get("scans", False)
+            scans = start.network.sizes.get("scan_width", 0) > 0
             leadfields = make_personal_leadfield(
                 leadfield, fwd, parcels, library.background, scans, seed
             )

@@ -306,7 +306,7 @@ class PreparedPrior(PreparedModel):
             self.prior = CorticalPrior(
                 fine, parcel.to(self.gain.device), uniform, model._profiles
             )
-            scans = model.network.sizes.get("scans", False)
+            scans = model.network.sizes.get("scan_width", 0) > 0
             self.scanning = self.prior.scan_kernels() if scans else None
 
     def window(self, sfreq):

@@ -36,9 +36,10 @@ class CompactNetwork(nn.Module):
     share_width : int
         Number of features from which the patches' share of each parcel's power is
         computed. 0 leaves the share out.
-    scans : bool
-        Read the scores of a scan of the parcels after the other features, see
-        :func:`scan`. Sharpened and gated, they add to the power of the answer.
+    scan_width : int
+        Number of features between the scores of a scan of the parcels and the gates.
+        The scores follow after the other features, see :func:`scan`. Sharpened and
+        gated, they add to the power of the answer. 0 leaves the scan out.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class CompactNetwork(nn.Module):
         n_blocks=2,
         n_components=4,
         share_width=0,
-        scans=False,
+        scan_width=0,
     ):
         super().__init__()
         self.sizes = {
@@ -60,7 +61,7 @@ class CompactNetwork(nn.Module):
             "n_blocks": n_blocks,
             "n_components": n_components,
             "share_width": share_width,
-            "scans": scans,
+            "scan_width": scan_width,
         }
         self.embed = nn.Linear(n_features, width, bias=False)
         self.linear = nn.ModuleList(
@@ -80,7 +81,9 @@ class CompactNetwork(nn.Module):
             )
             nn.init.zeros_(self.share[2].weight)
             nn.init.constant_(self.share[2].bias, -1.0)
-        self.scan = _Scan(n_parcels, gate_width) if scans else None
+        self.scan = None
+        if scan_width:
+            self.scan = _Scan(n_parcels, gate_width, scan_width)
         # the first estimate is zero: most parcels are silent most of the time
         nn.init.zeros_(self.readout.weight)
 
@@ -90,7 +93,7 @@ class CompactNetwork(nn.Module):
         There are ``2 * n_parcels`` rows: the part of each parcel's activity that is
         piecewise, and the part that belongs to a patch. The roots of their shares are
         the factors, so that the power is split. Without shares, there is one row for
-        each parcel. With ``scans``, the scores' answer follows as ``n_times`` more.
+        each parcel. With a scan, the scores' answer follows as ``n_times`` more.
         """
         n_features = self.embed.in_features
         X, scores = X[..., :n_features], X[..., n_features:]
@@ -120,13 +123,18 @@ class _Scan(nn.Module):
     large. So they are raised to a power that the state of the gates chooses.
     """
 
-    def __init__(self, n_parcels, gate_width):
+    def __init__(self, n_parcels, gate_width, width):
         super().__init__()
-        self.power = nn.Linear(n_parcels, gate_width, bias=False)
-        self.gate = nn.Linear(gate_width, n_parcels)
+        self.power = nn.Sequential(
+            nn.Linear(n_parcels, width, bias=False),
+            nn.Linear(width, gate_width, bias=False),
+        )
+        self.gate = nn.Sequential(
+            nn.Linear(gate_width, width, bias=False), nn.Linear(width, n_parcels)
+        )
         self.exponent = nn.Linear(gate_width, 1)
-        nn.init.zeros_(self.power.weight)
-        nn.init.constant_(self.gate.bias, -3.0)
+        nn.init.zeros_(self.power[1].weight)
+        nn.init.constant_(self.gate[1].bias, -3.0)
         nn.init.constant_(self.exponent.bias, 10.0)
 
     def forward(self, scores, state):

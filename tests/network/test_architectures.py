@@ -149,7 +149,7 @@ def test_compact_network_ignores_empty_times(compact):
 
 def test_scan_adds_to_the_answer():
     """More rows, never negative: largest where the scores are, whatever their scale."""
-    network = make_network("compact", 12, 7, 16, width=10, gate_width=9, scans=True)
+    network = make_network("compact", 12, 7, 16, width=10, gate_width=9, scan_width=5)
     generator = torch.Generator().manual_seed(3)
     torch.nn.init.normal_(network.readout.weight, generator=generator)
     X = torch.randn(4, 2, 12, generator=generator)
@@ -162,7 +162,7 @@ def test_scan_adds_to_the_answer():
     answer, scan = output.split(2, 1)
     assert_allclose(answer.square().sum(1).amax(1), 1, rtol=1e-4)
     assert (scan > 0).all() and not silent[:, 2:].any()
-    torch.nn.init.zeros_(network.scan.gate.weight)  # the same for all parcels
+    torch.nn.init.zeros_(network.scan.gate[1].weight)  # the same for all parcels
     with torch.inference_mode():
         scan = network(torch.cat([X, scores], 2))[:, 2:]
     assert torch.equal(scan.argmax(2), scores.argmax(2))
@@ -198,7 +198,7 @@ def test_make_network_is_seeded(architecture):
 @pytest.mark.parametrize(
     ("architecture", "sizes"),
     (
-        ("compact", dict(width=12, n_blocks=3, scans=True)),
+        ("compact", dict(width=12, n_blocks=3, scan_width=5)),
         ("published", dict(n_layers=1)),
     ),
 )

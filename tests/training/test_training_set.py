@@ -78,7 +78,7 @@ def test_command_line_needs_torch_and_numpy_only(long_set, tmp_path):
     assert [step for step, _ in record["history"]] == [0, 3]
     assert record["options"]["batch_size"] == 4
     sizes = {"width": 16, "gate_width": 8, "n_blocks": 1, "n_components": 4}
-    sizes |= {"share_width": 0, "scans": False}
+    sizes |= {"share_width": 0, "scan_width": 0}
     assert record["sizes"] == sizes
     state = torch.load(folder / "weights.pt", weights_only=True)
     n_times = record["options"]["n_times"]
