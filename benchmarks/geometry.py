@@ -1,6 +1,6 @@
 """How often wrong positions of electrodes are passed over, and right ones called wrong.
 
-    python benchmarks/geometry.py --n 20      # writes results/geometry.json
+    python benchmarks/geometry.py --n 10   # writes results/geometry.json, geometry.txt
 
 Positions of caps with known and with unknown names are spoilt at random, and simulated
 patches are estimated with them. A case is harmful if an estimate is more than 20 mm off
@@ -20,7 +20,7 @@ from unittest import mock
 import mne
 import numpy as np
 from options import parse_args
-from provenance import ROOT, provenance
+from provenance import ROOT, as_lines, provenance
 from scipy.spatial.transform import Rotation
 
 import mne_deepsif
@@ -313,6 +313,20 @@ def rate_right(n):
 # ---------------------------------------------------------------- main
 
 
+def table(results):
+    """Return both rates as lines of text."""
+    lines = []
+    kinds = {"right": "right positions", "names known": "wrong positions, names known"}
+    kinds["names unknown"] = "wrong positions, names unknown"
+    for kind, title in kinds.items():
+        columns = list(next(iter(results[kind].values())))
+        lines += ["", f"{title:32s}" + "".join(f"{name:>9s}" for name in columns[:6])]
+        for case, counts in results[kind].items():
+            numbers = [f"{counts[name]:9d}" for name in columns[:6]]
+            lines.append(f"  {case:30s}" + "".join(numbers))
+    return lines
+
+
 def main():
     """Print and store both rates."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -330,15 +344,11 @@ def main():
     results = provenance() | {"right": rate_right(1 if args.smoke else 5)}
     for known, name in ((True, "names known"), (False, "names unknown")):
         results[name] = rate_faults(caps, args.n, known)
-    for name in ("names known", "names unknown"):
-        print(name)
-        for fault, counts in results[name].items():
-            print(f"  {fault:20s}", *(f"{k} {v}" for k, v in counts.items()), sep="  ")
-    for kind, counts in results["right"].items():
-        print(f"right: {kind}", *(f"{k} {v}" for k, v in counts.items()), sep="  ")
-    fname = args.results / "geometry.json"
-    fname.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {fname}")
+    text = "\n".join(as_lines(results) + table(results)) + "\n"
+    print(text)
+    (args.results / "geometry.txt").write_text(text, encoding="utf-8")
+    text = json.dumps(results, indent=1) + "\n"
+    (args.results / "geometry.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

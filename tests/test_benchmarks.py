@@ -113,8 +113,8 @@ CASES = (
     Case(
         "geometry.py",
         "--smoke",
-        "geometry.json",
-        ("names known/units/missed", "right/montages/silent"),
+        "geometry.txt",
+        ("error  warning   silent  harmful   missed", "turned and shifted"),
     ),
     Case(
         "jansen_rit.py",

@@ -84,7 +84,7 @@ def _judge_under_scalp(electrodes):
     if electrodes.fiducials is None:
         return None
     ratio = sides(electrodes.fiducials) / sides(template_head().fiducials)
-    depth = template_head().depth(electrodes.aligned, np.clip(ratio.mean(), *HEADS))
+    depth = template_head().depth(electrodes.aligned, ratio.mean())
     if np.quantile(depth, 1 - _MANY) < _UNDER:
         return None
     under = depth > _UNDER
