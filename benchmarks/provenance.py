@@ -18,13 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def provenance():
     """Return command, commit, date, versions and number of cores, as a dict."""
-    describe = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True, cwd=ROOT).stdout
     return dict(
         command=" ".join(
             [f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
         ),
-        commit=commit.strip(),
+        commit=_describe_commit(),
         date=time.strftime("%Y-%m-%d"),
         versions=dict(
             python=platform.python_version(),
@@ -34,6 +32,20 @@ def provenance():
         ),
         n_cores=os.cpu_count(),
     )
+
+
+def _describe_commit():
+    """Name the commit; ``-dirty`` follows if files other than results have changed."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments):
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT
+    ).stdout.strip()
 
 
 def as_lines(record):

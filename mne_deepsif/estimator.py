@@ -164,12 +164,17 @@ class DeepSIFEstimator(BaseEstimator):
     def fit(self, fwd, info=None, noise_cov=None, *, subjects_dir=None):
         """Train on data simulated with a forward solution.
 
-        With given weights, this is the personalisation of :footcite:`SunEtAl2023`. You
-        get the weights with the lowest validation loss. The starting weights count
-        too, so ``fit`` cannot make them worse on the data it simulates: patches of
-        whole parcels, from this very forward. For such sources estimates get better.
-        For sources below some 10 cm², and where the forward is wrong, the generic
-        weights are the better choice. Ctrl-C stops early and keeps the best so far.
+        With given weights, this is the personalisation of :footcite:`SunEtAl2023`, if
+        these read back-projections. The sources are patches of any size, from a single
+        vertex on. A quarter of the data come from the forward solution itself. For the
+        others, the head is moved by 1 to 5 mm, electrodes are misplaced, and normals
+        are tilted, since no forward solution is exact. You get the weights with the
+        lowest validation loss. The starting weights count too, so ``fit`` cannot make
+        them worse on the data it simulates. Ctrl-C stops early and keeps the best so
+        far.
+
+        From random weights, sources are patches of whole parcels, as in the papers, and
+        the forward solution is exact.
 
         Parameters
         ----------

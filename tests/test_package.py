@@ -121,6 +121,6 @@ def _normal(name):
 
 
 def test_generic_weights_are_installed():
-    """The installed package holds its embedded weights, of 16 MB at most."""
+    """The installed package holds its embedded weights, of 16 MiB at most."""
     weights = files("mne_deepsif") / "data" / "generic.safetensors"
-    assert 0 < len(weights.read_bytes()) <= 16e6
+    assert 0 < len(weights.read_bytes()) <= 16 * 2**20
