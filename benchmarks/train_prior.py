@@ -64,12 +64,12 @@ from mne_deepsif.network.encoder import backprojection_kernels, encode_windows
 from mne_deepsif.network.prior import CorticalPrior, patch_profiles
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.cortical import (
-    LENGTHS,
     CorticalLeadfield,
     Truth,
     draw_samples,
     estimation_loss,
     to_tensor,
+    window_lengths,
 )
 from mne_deepsif.training.personal import Patches, draw_patches
 
@@ -534,6 +534,7 @@ def draw_leadfield(head, simulation, rng, kind=None):
         simulation.profiles,
     )
     patch_gain = head.patches.activity @ (sensors.true * head.mesh.area).T
+    targets = head.smoothed[:, used]
     assumed = CorticalLeadfield(
         kernels=backprojection_kernels(torch.as_tensor(gain_white)).float(),
         scanning=prior.scan_kernels(),
@@ -541,7 +542,8 @@ def draw_leadfield(head, simulation, rng, kind=None):
         spread=sparse_tensor(_spread(smooth, used, parcel, len(simulation.areas))),
         rr=to_tensor(head.rr[used]),
         centre=to_tensor(head.patches.centre),
-        targets=head.smoothed[:, used],
+        targets=targets,
+        power=to_tensor(targets.power(2).sum(axis=1)),
     )
     truth = Truth(
         patch_gain=to_tensor(patch_gain @ whitener.T),
@@ -710,7 +712,7 @@ class Training:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         pool = self._fill_pool()
         # estimates look at whole windows and at quarters of them
-        n_times = int(rng.choice(LENGTHS))
+        n_times = int(rng.choice(window_lengths(N_TIMES)))
         n_chosen = min(options.n_leadfields, len(pool))
         chosen = rng.choice(len(pool), n_chosen, replace=False)
         losses = [

@@ -70,11 +70,13 @@ def _by_name(pairs):
     lower = {name: tuple(x.lower() for x in pair) for name, pair in pairs.items()}
     anodes, cathodes = ([pair[i] for pair in lower.values()] for i in (0, 1))
     chain = (set(anodes) & set(cathodes)) - {""}
+    # a cathode of most channels is their reference; names of one part do not count
+    most = max(1, _COMMON * sum(map(bool, cathodes)))
     return {
         name
         for name, pair in lower.items()
         if (all(map(_STANDARD.fullmatch, pair)) or chain & set(pair))
-        and cathodes.count(pair[1]) <= _COMMON * len(pairs)
+        and cathodes.count(pair[1]) <= most
     }
 
 

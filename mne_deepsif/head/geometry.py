@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from dataclasses import replace
 from functools import cache
 
 import mne
@@ -56,7 +57,11 @@ def check_forward_geometry(info, fwd, leadfield, parcels):
     trans = _to_template(fwd, leadfield, parcels)
     channels = zip(leadfield.ch_names, leadfield.ch_types)
     names = [name for name, ch_type in channels if ch_type == "eeg"]
-    _tell(_judge(sensor_positions(fwd["info"]), names, info, trans))
+    fault = _judge(sensor_positions(fwd["info"]), names, info, trans)
+    if fault is not None:
+        again = " Then make the forward solution again, with that info."
+        fault = replace(fault, text=fault.text + again)
+    _tell(fault)
     check_forward_helmet(fwd, leadfield, trans)
 
 
@@ -88,8 +93,9 @@ def read_fiducials(info):
     Returns
     -------
     fiducials : array of shape (3, 3) | None
-        Their positions (m). None if one is missing, or if MNE has made them up: those
-        lie on the axes, as far from the origin as electrodes do on average.
+        Their positions (m). None if one is missing, if two are the same, or if MNE has
+        made them up: those lie on the axes, as far from the origin as electrodes do on
+        average.
     """
     fiducials = sort_fiducials(
         point
@@ -97,7 +103,10 @@ def read_fiducials(info):
         if point["kind"] == FIFF.FIFFV_POINT_CARDINAL
         and point["coord_frame"] == FIFF.FIFFV_COORD_HEAD
     )
-    if fiducials is None:
+    if fiducials is None or not np.isfinite(fiducials).all():
+        return None
+    sides = np.linalg.norm(fiducials - np.roll(fiducials, 1, axis=0), axis=1)
+    if sides.min() < 1e-4 * sides.max() or not sides.any():  # two are the same point
         return None
     return None if _are_made_up(fiducials, info) else fiducials
 

@@ -20,7 +20,7 @@ _FAR = 0.07  # m; from the scalp to the nearest sensor
 # The mean direction of sensors from the middle of the head. Its length is 0.24 to 0.38
 # for real helmets, 0.5 for half a sphere, 0.7 for arrays on one side of the head. It
 # points up, give or take 32 degrees.
-_LENGTHS = 0.15, 0.65
+_SHORTEST, _WHOLE, _LONGEST = 0.15, 0.41, 0.65
 _TURNED = 50  # degrees
 _SCALES = np.arange(0.95, 0.45, -0.05)
 _OWN = "Take it from the recording, or pass the right trans."
@@ -160,10 +160,13 @@ def _check_around(sensors):
     mean = directions.mean(0)
     length = np.linalg.norm(mean)
     angle = np.degrees(np.arccos(mean[2] / length))
-    shortest, longest = _LENGTHS
-    if len(sensors) > 30 and shortest < length < longest and angle > _TURNED:
-        raise ValueError(
-            f"The MEG helmet is turned by about {angle:.0f} degrees: it does not "
-            "surround the upper head. info['dev_head_t'] or trans is wrong. Take it "
-            "from the recording."
-        )
+    if len(sensors) <= 30 or not _SHORTEST < length < _LONGEST or angle <= _TURNED:
+        return
+    text = (
+        f"The MEG helmet is turned by about {angle:.0f} degrees: it does not surround "
+        "the upper head. info['dev_head_t'] or trans is wrong. Take it from the "
+        "recording."
+    )
+    if length < _WHOLE:
+        raise ValueError(text)
+    warn(f"{text} If these are sensors of one side or of a part alone, all is well.")

@@ -21,7 +21,9 @@ from ..network.prior import CorticalPrior, differentiable_estimate, prior_varian
 # probability of 0, 1 ... 5 sources
 N_SOURCES = (0.04, 0.36, 0.32, 0.18, 0.06, 0.04)
 STRONGEST = (0.8, 12.0)  # the peak of the window's sources, over the noise
-LENGTHS = (8, 16, 24, 32, 48, 64)  # of windows: estimates look at parts of long ones
+# lengths of training windows over the network's: estimates look at parts of long ones
+LENGTHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
+_N_PARTS = 4  # of a window, which count alone in the loss
 
 
 def to_tensor(array):
@@ -49,6 +51,8 @@ class CorticalLeadfield:
         Positions of the middles of the patches.
     targets : csr_array of shape (n_patches, n_places)
         Activity of the patches, as smooth as estimates are, which cannot be sharper.
+    power : tensor of shape (n_patches,)
+        Power of each patch on all of the cortex, scaled to the number of places.
     """
 
     kernels: torch.Tensor
@@ -58,6 +62,7 @@ class CorticalLeadfield:
     rr: torch.Tensor
     centre: torch.Tensor
     targets: Any
+    power: torch.Tensor
 
     def activity(self, coefficients):
         """Return the activity of the places: (n_batch, n_places, n_components)."""
@@ -218,6 +223,12 @@ def draw_waves(waveforms, sfreq, shape, n_times, generator):
     return torch.where(kind >= 3, waveforms[number[..., None], start], waves)
 
 
+def window_lengths(longest):
+    """Return the lengths of training windows, which can be cut into quarters."""
+    lengths = {_N_PARTS * max(1, int(share * longest / _N_PARTS)) for share in LENGTHS}
+    return sorted(lengths)
+
+
 class CorticalBatches:
     """Draws windows for a leadfield, and tells how good estimates of them are.
 
@@ -229,17 +240,21 @@ class CorticalBatches:
         What estimates assume.
     truths : list of Truth
         What makes the data.
+    n_times : int
+        Window of the network in samples.
     n_components : int
         Number of principal components that the network reads.
     seed : int
         Seed of the samples.
     """
 
-    def __init__(self, library, leadfield, truths, n_components, seed):
+    def __init__(self, library, leadfield, truths, n_times, n_components, seed):
         self.waveforms = torch.as_tensor(np.array(library.waveforms)).float()
         self.background = torch.as_tensor(np.ascontiguousarray(library.background.T))
         self.sfreq, self.n_components = library.sfreq, n_components
         self.leadfield, self.truths = leadfield, truths
+        longest = min(n_times, self.waveforms.shape[1])
+        self.lengths = window_lengths(longest)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self):
@@ -251,10 +266,10 @@ class CorticalBatches:
 
         The first dimension of each is ``n_batch``. All windows have the same length.
         """
-        chosen = torch.randint(len(LENGTHS), (), generator=self.generator)
+        chosen = torch.randint(len(self.lengths), (), generator=self.generator)
         bounds = np.linspace(0, n_batch, len(which) + 1).astype(int)
         parts = [
-            self._draw(self.truths[index], size, LENGTHS[chosen])
+            self._draw(self.truths[index], size, self.lengths[chosen])
             for index, size in zip(which, np.diff(bounds).tolist(), strict=True)
         ]
         return [torch.cat(part) for part in zip(*parts, strict=True)]
@@ -303,14 +318,14 @@ def estimation_loss(answer, leadfield, data, courses, samples):
     return mismatch(leadfield.activity(estimate), courses, leadfield, samples)
 
 
-def mismatch(activity, courses, leadfield, samples, n_parts=4):
+def mismatch(activity, courses, leadfield, samples, n_parts=_N_PARTS):
     """Return 1 minus the cosine of estimate and truth, over space and time.
 
     Each quarter of a window counts alone: what is weak at other times is to be found at
     its own. A quarter counts less the more its sources are below the noise.
     """
     targets = leadfield.targets_of(samples.patch)
-    weight = place_weights(targets, leadfield, samples)
+    weight = place_weights(leadfield, samples)
     weighted = targets * weight[:, None]
     overlap = weighted @ targets.mT  # of sources with sources
     found = weighted @ activity  # ... with the estimate
@@ -336,14 +351,14 @@ def mismatch(activity, courses, leadfield, samples, n_parts=4):
 
 
 @torch.no_grad()
-def place_weights(targets, leadfield, samples):
+def place_weights(leadfield, samples):
     """Return weights of the places: (n_batch, n_places).
 
     Each place is weighed in the scale of the nearest source. A focal source has more
     power on its few places than a wide one that the sensors see as well: it would be
     all that counts.
     """
-    power = targets.square().sum(-1) * samples.amplitude.square()
+    power = leadfield.power[samples.patch] * samples.amplitude.square()
     size = samples.size / samples.size.amax(1, keepdim=True).clamp_min(1e-9)
     scale = torch.where(samples.is_on, size / power.clamp_min(1e-20), 0.0)
     scale = scale / scale.amax(1, keepdim=True).clamp_min(1e-30)

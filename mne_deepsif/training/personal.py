@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.transform import Rotation
 
+from .._mne import FIFF
 from ..head.patterns import make_patterns, make_smoother
 from ..network.device import sparse_tensor
 from ..network.encoder import backprojection_kernels
@@ -96,7 +97,7 @@ class Sensors(NamedTuple):
     axes : array of shape (n_channels, 3)
         A direction that tells gradiometers of one place apart.
     ch_types : list of str
-        ``'eeg'``, ``'mag'`` or ``'grad'``.
+        ``'eeg'``, ``'bipolar'``, ``'mag'`` or ``'grad'``.
     """
 
     places: np.ndarray
@@ -150,6 +151,7 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
         rr=to_tensor(rr[places]),
         centre=to_tensor(patches.centre),
         targets=smoothed[:, places],
+        power=to_tensor(smoothed.power(2).sum(axis=1) * (n_places / len(inside))),
     )
     covariance = np.cov(np.asarray(background[:, ::3], np.float32))
     moments = sparse.diags_array(area) @ patches.activity.T
@@ -183,8 +185,10 @@ def _make_truth(leadfield, gain, moments, covariance, rng):
     if rng.random() < 0.5:
         ratio = np.exp(rng.uniform(np.log(_LEAST_RATIO), np.log(_MOST_RATIO)))
         share = ratio / (1 + ratio)
+    patch_gain = (whitener @ (gain @ moments)).T
     return Truth(
-        patch_gain=to_tensor((whitener @ (gain @ moments)).T),
+        # only its shape counts: with a size of 1, amplitudes are those over the noise
+        patch_gain=to_tensor(patch_gain / np.sqrt(np.mean(np.square(patch_gain)))),
         background=to_tensor(background * np.sqrt(share / power)),
         noise=to_tensor(np.sqrt(1 - share) * np.eye(rank)),
     )
@@ -234,10 +238,13 @@ def read_sensors(fwd, ch_names):
     picks = [info["ch_names"].index(name) for name in ch_names]
     loc = np.array([info["chs"][pick]["loc"][:12] for pick in picks])
     types = info.get_channel_types(picks)
-    axes = np.where(np.array(types)[:, None] == "eeg", [[1.0, 0, 0]], loc[:, 3:6])
+    for index, pick in enumerate(picks):  # differences have no neighbours
+        if info["chs"][pick]["coil_type"] == FIFF.FIFFV_COIL_EEG_BIPOLAR:
+            types[index] = "bipolar"
+    meg = ~np.isin(types, ["eeg", "bipolar"])
+    axes = np.where(meg[:, None], loc[:, 3:6], [[1.0, 0, 0]])
     trans = info["dev_head_t"]
     places = loc[:, :3].copy()
-    meg = np.array(types) != "eeg"
     if meg.any() and trans is not None:
         places[meg] = mne.transforms.apply_trans(trans, places[meg])
         axes[meg] = mne.transforms.apply_trans(trans, axes[meg], move=False)
@@ -288,6 +295,7 @@ def displace(sensors, shifts):
     ch_types, matrix = np.array(ch_types), np.eye(len(places))
     for index, shift in enumerate(shifts):
         alike = (ch_types == ch_types[index]) & (axes @ axes[index] > 0.7)
+        alike &= ch_types != "bipolar"
         alike[index] = False
         others = np.flatnonzero(alike)
         offsets = places[others] - places[index]

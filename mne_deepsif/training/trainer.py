@@ -200,7 +200,9 @@ class Trainer:
         """Return what draws samples of a library."""
         n_components = self.network.sizes.get("n_components")
         if isinstance(leadfields, PersonalLeadfield):
-            return CorticalBatches(library, *leadfields, n_components, seed)
+            return CorticalBatches(
+                library, *leadfields, self.options.n_times, n_components, seed
+            )
         options = self.options
         simulator = Simulator(
             library,
@@ -237,7 +239,8 @@ class Trainer:
 
     def _run(self):
         torch.set_flush_denormal(True)
-        if self.device != "cpu":  # a GPU queues this behind the network's work anyway
+        on_gpu = self.device != "cpu" and isinstance(self.batches, Batches)
+        if on_gpu:  # it queues this behind the network's work anyway
             return self._loop()
         n_threads = torch.get_num_threads()
         share = max(1, n_threads // 3)
@@ -335,10 +338,16 @@ class Trainer:
             "history": self.history,
             "seconds": self.seconds,
             "options": asdict(self.options),
+            "task": self._task(),
             **self.stream.state(),
         }
         with whole_file(self.checkpoint) as part:
             torch.save(state, part)
+
+    def _task(self):
+        """Say which loss is that of which network: others cannot be compared."""
+        loss = "estimate" if isinstance(self.batches, CorticalBatches) else "answer"
+        return {"loss": loss, "sizes": self.network.sizes}
 
     def _load_checkpoint(self):
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
@@ -346,6 +355,11 @@ class Trainer:
             raise ValueError(
                 f"The checkpoint {self.checkpoint} was written with other training "
                 f"options ({state['options']}). Use these again, or another file."
+            )
+        if state.get("task") != self._task():
+            raise ValueError(
+                f"The checkpoint {self.checkpoint} belongs to another training: "
+                f"{state.get('task')}, now {self._task()}. Use another file."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -98,6 +98,7 @@ def names_info(names, bipolar=False):
         (["Fp1-A1", "Fp2-A2"], 2),  # two references
         (["Fp1", "F7", "Cz-Pz"], 1),
         (["Fp1-A1", "Fp2-A1"], 0),  # one reference
+        (["Fp1-Cz", "Fp2-Cz", "F7-Cz", "F8-Cz", "EMG", "EOG", "ECG"], 0),  # the same
         (["Fp1-Ref", "F7-Ref", "Cz-Ref"], 0),
         (["EEG-001", "EEG-002"], 0),
         (["A-1", "A-2", "B-1"], 0),

@@ -10,6 +10,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from mne.io.constants import FIFF
 
 from mne_deepsif import (
     make_deepsif_operator,
@@ -137,6 +138,17 @@ def test_fiducials_that_mne_makes_up(given):
     assert read_fiducials(info).shape == (3, 3)
     assert read_fiducials(make_info(ch_pos, "head")) is None
     assert read_fiducials(mne.create_info(["a"], 100.0, "eeg")) is None
+
+
+@pytest.mark.parametrize("value", (np.nan, 0.0))
+def test_fiducials_without_values(given, value):
+    """NaN or zeros, which some files have, tell nothing either; nothing crashes."""
+    info = scaled(given, 1)
+    for point in info["dig"][:3]:
+        assert point["kind"] == FIFF.FIFFV_POINT_CARDINAL
+        point["r"] = np.full(3, value, np.float32)
+    assert read_fiducials(info) is None
+    check_template_electrodes(info, make_template_trans(scaled(given, 1)))
 
 
 # --------------------------------------------------------------- before an estimate

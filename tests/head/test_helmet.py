@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import warnings
+
 import mne
 import numpy as np
 import pytest
@@ -15,15 +17,16 @@ from mne_deepsif.head.helmet import check_template_helmet
 from mne_deepsif.head.template import make_template_bem, make_template_trans
 
 
-def helmet(radius, shift, n_channels=64):
-    """Return an Info of magnetometers on half a sphere."""
+def helmet(radius, shift, n_channels=64, lowest=0.0):
+    """Return an Info of magnetometers on half a sphere, or on more of it."""
     rng = np.random.default_rng(0)
     names = [f"MEG {i:03}" for i in range(n_channels)]
     info = mne.create_info(names, 1000.0, "mag")
     for ch in info["chs"]:
         out = rng.standard_normal(3)
-        out[2] = abs(out[2])
         out /= np.linalg.norm(out)
+        if out[2] < lowest:
+            out[2] = -out[2]
         x = np.cross(out, [0, 1, 0])
         x /= np.linalg.norm(x)
         ch["loc"][:] = np.r_[radius * out, x, np.cross(out, x), out]
@@ -84,11 +87,28 @@ def test_far(check):
 
 @pytest.mark.parametrize("turn", ((180, 0, 0), (90, 0, 0), (-90, 0, 0), (0, 90, 0)))
 def test_turned(check, turn):
-    info = helmet(0.14, [0, 0.02, 0.04])
+    """An error for a whole helmet, a warning for what may be a part of one."""
     turn = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    info = helmet(0.14, [0, 0.02, 0.04], 200, lowest=-0.7)
     info["dev_head_t"]["trans"][:3, :3] = turn
     with pytest.raises(ValueError, match="helmet is turned by about"):
         check(info)
+    info = helmet(0.14, [0, 0.02, 0.04])
+    info["dev_head_t"]["trans"][:3, :3] = turn
+    with pytest.warns(RuntimeWarning, match="helmet is turned by about.*of a part"):
+        check(info)
+
+
+def test_part_of_a_helmet(check):
+    """Sensors of one side, or of the back and the sides, are no error."""
+    info = helmet(0.13, [0, 0.01, 0.04], 300, lowest=-0.5)
+    x, y, _ = np.array([ch["loc"][:3] for ch in info["chs"]]).T
+    check(info)
+    for chosen in (x < 0, y < 0, (y < -0.04) | (abs(x) > 0.08)):
+        part = mne.pick_info(info, np.flatnonzero(chosen))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*of a part alone")
+            check(part)
 
 
 def test_sensors_on_one_side(check):

@@ -15,7 +15,6 @@ from mne_deepsif.network.device import sparse_tensor
 from mne_deepsif.network.encoder import backprojection_kernels
 from mne_deepsif.network.prior import CorticalPrior
 from mne_deepsif.training.cortical import (
-    LENGTHS,
     CorticalBatches,
     CorticalLeadfield,
     Samples,
@@ -23,6 +22,7 @@ from mne_deepsif.training.cortical import (
     draw_samples,
     mismatch,
     to_tensor,
+    window_lengths,
 )
 from mne_deepsif.training.personal import RADII, draw_patches
 
@@ -63,6 +63,7 @@ def pair(patches):
         rr=to_tensor(PLACES.T),
         centre=to_tensor(patches.centre),
         targets=patches.activity,
+        power=to_tensor(patches.activity.power(2).sum(axis=1)),
     )
     truth = Truth(
         patch_gain=to_tensor(patches.activity @ gain.T),
@@ -168,12 +169,12 @@ def test_batches(pair, library):
     """Drawing again from a state gives the same; parts belong to their truths."""
     leadfield, truth = pair
     other = Truth(0 * truth.patch_gain, truth.background, 0 * truth.noise)
-    batches = CorticalBatches(library, leadfield, [truth, other], 4, 0)
+    batches = CorticalBatches(library, leadfield, [truth, other], 64, 4, 0)
     assert len(batches) == 2
     state = batches.generator.get_state()
     X, data, courses, *samples = batches.draw([0, 1], 9)
     assert X.shape == (9, 4, 3 * N_PARCELS) and data.shape == (9, N_CHANNELS, 4)
-    assert courses.shape[2] in LENGTHS
+    assert courses.shape[2] in (8, 16, 24, 32, 48, 64)
     assert data[:4].flatten(1).any(1).all() and not data[4:].any()
     batches.generator.set_state(state)
     again = batches.draw([0, 1], 9)
@@ -183,3 +184,16 @@ def test_batches(pair, library):
     loss.backward()
     assert 0 < loss.item() < 2 and answer.grad.isfinite().all()
     assert answer.grad[:4].any() and not answer.grad[4:].any()
+
+
+def test_window_lengths():
+    """Shares of the network's window; the loss looks at quarters of each."""
+    assert window_lengths(64) == [8, 16, 24, 32, 48, 64]
+    assert window_lengths(7) == [4]
+    assert window_lengths(250) == [28, 60, 92, 124, 184, 248]
+
+
+def test_short_waveforms(pair, library):
+    """Windows are no longer than the time courses there are."""
+    batches = CorticalBatches(library, pair[0], [pair[1]], 1000, 4, 0)
+    assert max(batches.lengths) == 120

@@ -224,6 +224,15 @@ def test_checkpoint_of_other_options(library, sensors, tmp_path, other, make_tra
         make_trainer(library, sensors, checkpoint=fname, n_steps=2, **other)
 
 
+def test_checkpoint_of_another_network(library, sensors, tmp_path, make_trainer):
+    fname = tmp_path / "checkpoint.pt"
+    make_trainer(library, sensors, checkpoint=fname, n_steps=2).run()
+    n_parcels = len(library.background)
+    other = make_network("compact", N_KERNELS * n_parcels, n_parcels, 32, width=7)
+    with pytest.raises(ValueError, match="checkpoint.pt belongs to another training"):
+        make_trainer(library, sensors, other, checkpoint=fname, n_steps=2)
+
+
 def test_ctrl_c_keeps_the_best_weights(library, sensors, tmp_path, make_trainer):
     """The interrupt comes to the main thread, as that of the keyboard does."""
 
