@@ -314,7 +314,7 @@ def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path)
         assert estimator.n_times_ == N_TIMES and estimator.sfreq_ == SFREQ  # theirs
         assert estimator.recipe_["start"] == brief.recipe_
         assert estimator.network_ is not brief.network_
-    settings |= dict(learning_rate=1e-3, random_state=1, n_steps=60, batch_size=32)
+    settings |= dict(learning_rate=1e-3, random_state=1, n_steps=300, batch_size=32)
     estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
     assert_same(state(brief), before)
     moved = np.abs(state(estimator)["embed.weight"] - before["embed.weight"])

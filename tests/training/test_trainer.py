@@ -12,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif.network.architectures import make_network
+from mne_deepsif.network.encoder import N_KERNELS
 from mne_deepsif.training.batches import TrainingLeadfield
 from mne_deepsif.training.trainer import TrainingOptions, relative_error
 
