@@ -22,6 +22,7 @@ from .windows import constant_power
 
 _INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
+_FEWEST = 32  # samples; noise of fewer can look like activity above the band
 _MAX_LOST = 0.2  # share of the power above the network's band, and of the brain's
 
 
@@ -198,7 +199,7 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
 
 def _power_in_modes(data_white, plan):
     sfreq, highest = plan.info["sfreq"], plan.model.sfreq / 2
-    if sfreq <= plan.model.sfreq:
+    if sfreq <= plan.model.sfreq or data_white.shape[-1] < _FEWEST:
         return 0.0
     return power_above(data_white, highest, sfreq, plan.operator._modes[1])
 
