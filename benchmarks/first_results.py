@@ -352,7 +352,7 @@ def training(args):
     generation = trainer.seconds["generation"]
     rate = n_timed / total
     n_batch = options.batch_size
-    X = torch.zeros(n_batch, trainer.n_components, n_features)
+    X = torch.zeros(n_batch, trainer.network.sizes["n_components"], n_features)
     with FlopCounterMode(display=False) as counter:
         trainer.network(X).sum().backward()
     flops = counter.get_total_flops()
