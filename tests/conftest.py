@@ -76,6 +76,12 @@ def eeg_fwd(eeg_info, template_src):
     return mne.make_forward_solution(eeg_info, trans, template_src, sphere, mindist=0.0)
 
 
+@pytest.fixture(scope="session")
+def cov(eeg_info):
+    """Ad-hoc noise covariance of the electrodes."""
+    return mne.make_ad_hoc_cov(eeg_info)
+
+
 def _decimate(src, n_vertices=2562):
     """Keep the first vertices: those of ico4 on an icosahedral surface."""
     src = src.copy()
@@ -136,6 +142,12 @@ def minimum_norm(parcels):
         return MinimumNorm(None, encoder, parcels, 125.0, 64, **fields)
 
     return make
+
+
+@pytest.fixture
+def plain(minimum_norm):
+    """Give an estimator that is linear and exact."""
+    return minimum_norm()
 
 
 # --------------------------------------------------------------- a moment of training

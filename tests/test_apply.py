@@ -61,11 +61,6 @@ def windowed(parcels):
 
 
 @pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
-
-
-@pytest.fixture(scope="module")
 def truth(eeg_info, eeg_fwd, cov, parcels):
     """Simulate one active parcel: the evoked and the true estimate."""
     leadfield = make_leadfield(eeg_info, eeg_fwd, cov, parcels=parcels)

@@ -55,11 +55,6 @@ def params(parcels):
 
 
 @pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
-
-
-@pytest.fixture(scope="module")
 def fitted(params, eeg_fwd, eeg_info, cov):
     """Train an estimator long enough to find strong sources."""
     estimator = DeepSIFEstimator(**params | dict(n_steps=250, batch_size=32))

@@ -36,17 +36,6 @@ from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.head.reference import check_average_reference
 
 
-@pytest.fixture
-def plain(minimum_norm):
-    """Give an estimator that is linear and exact."""
-    return minimum_norm()
-
-
-@pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
-
-
 def brain_data(fwd, n_times, seed=0):
     """Fields of a few dipoles with slow courses, and some noise: V."""
     rng = np.random.default_rng(seed)

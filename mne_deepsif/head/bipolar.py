@@ -47,11 +47,12 @@ def find_bipolar(info):
     """
     eeg = [info["chs"][pick] for pick in mne.pick_types(info, eeg=True, exclude=())]
     pairs = {ch["ch_name"]: _split(ch["ch_name"]) for ch in eeg}
-    told = {ch["ch_name"] for ch in eeg if _is_bipolar_coil(ch)} | _by_name(pairs)
+    told = {ch["ch_name"] for ch in eeg if is_bipolar_coil(ch)} | _by_name(pairs)
     return {name: pair for name, pair in pairs.items() if name in told}
 
 
-def _is_bipolar_coil(ch):
+def is_bipolar_coil(ch):
+    """Tell whether the coil type of a channel says that it is bipolar."""
     return (int(ch["coil_type"]) & 0xFFFF) == FIFF.FIFFV_COIL_EEG_BIPOLAR
 
 
@@ -248,6 +249,6 @@ def place_cathodes(info, fwd):
         return info
     places = {ch["ch_name"]: ch["loc"] for ch in fwd["info"]["chs"]}
     for ch in marked["chs"]:
-        if _is_bipolar_coil(ch) and ch["ch_name"] in places:
+        if is_bipolar_coil(ch) and ch["ch_name"] in places:
             ch["loc"][:6] = places[ch["ch_name"]][:6]
     return marked

@@ -9,7 +9,7 @@ import numpy as np
 from mne.transforms import apply_trans
 from scipy.spatial.transform import Rotation
 
-from .placement import FAR, HEAD_RADIUS, HEADS, Electrodes, Fault
+from .placement import FAR, HEAD_RADIUS, HEADS, Electrodes, Fault, spread
 from .scalp import judge_depth, judge_scalp, judge_unknown
 from .standard import fit_sphere, sides, template_head
 
@@ -90,7 +90,7 @@ def _judge_units(electrodes):
         return None
     unit, formula = _unit(size, electrodes.points)
     what, mend = _scale_all(electrodes, formula)
-    _, extent = _extent(electrodes.points)
+    extent = spread(electrodes.points)
     return Fault(
         f"The {what} are {size:.3g} times as far apart as on an adult's head: the "
         f"electrodes lie {_metres(extent)} from their middle (median). Their positions "
@@ -99,16 +99,10 @@ def _judge_units(electrodes):
     )
 
 
-def _extent(points):
-    """Return the middle of points, and how far they lie from it (median)."""
-    middle = points.mean(0)
-    return middle, np.median(np.linalg.norm(points - middle, axis=1))
-
-
 def _is_local(electrodes):
     """Tell a patch or a shaft in a head from a cap in too large a unit."""
-    middle, extent = _extent(electrodes.points)
-    return 2 * extent < np.linalg.norm(middle) < 0.2
+    points = electrodes.points
+    return 2 * spread(points) < np.linalg.norm(points.mean(0)) < 0.2
 
 
 def _scale_all(electrodes, formula):

@@ -97,7 +97,7 @@ class Placement:
         cap, points = self.standard.cap, self.points
         if len(points) < max(16, 0.9 * len(cap)):
             return False
-        points = points * (_spread(cap) / _spread(points))
+        points = points * (spread(cap) / spread(points))
         points = points + cap.mean(0) - points.mean(0)
         return bool(np.median(cKDTree(cap).query(points)[0]) < _SAME_CAP)
 
@@ -166,9 +166,10 @@ def _fit_robustly(places, points, mirrored, n_iter=10):
     return abs(scale), turn, fitted.mean(0), rest
 
 
-def _spread(points):
-    middle = np.linalg.norm(points - points.mean(0), axis=1)
-    return max(float(np.median(middle)), 1e-9)
+def spread(points):
+    """Return how far points lie from their middle (median), more than 0."""
+    distance = np.linalg.norm(points - points.mean(0), axis=1)
+    return max(float(np.median(distance)), 1e-9)
 
 
 # --------------------------------------------------------------- the electrodes
@@ -251,6 +252,6 @@ class Electrodes:
         if best is not None and best.fits:
             return best.scale
         if len(points) > 7:
-            return _spread(points) / _SPREAD
+            return spread(points) / _SPREAD
         distances = np.linalg.norm(points - template_head().middle, axis=1)
         return float(np.median(distances)) / HEAD_RADIUS

@@ -11,7 +11,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.transform import Rotation
 
-from .._mne import FIFF
+from ..head.bipolar import is_bipolar_coil
+from ..head.channels import sensor_positions
 from ..head.patterns import make_patterns, make_smoother
 from ..network.device import sparse_tensor
 from ..network.encoder import backprojection_kernels
@@ -95,7 +96,7 @@ class Sensors(NamedTuple):
     places : array of shape (n_channels, 3)
         Positions (m).
     axes : array of shape (n_channels, 3)
-        A direction that tells gradiometers of one place apart.
+        A direction that tells gradiometers of one place apart, in any frame.
     ch_types : list of str
         ``'eeg'``, ``'bipolar'``, ``'mag'`` or ``'grad'``.
     """
@@ -199,7 +200,7 @@ def _make_truth(leadfield, gain, moments, covariance, rng):
 
 def _draw_gains(leadfield, fwd, rng):
     """Yield gains (n_channels, n_vertices) that may be true, projected."""
-    sensors = read_sensors(fwd, leadfield.ch_names)
+    sensors = read_sensors(fwd, leadfield.ch_names, leadfield.ch_types)
     free = _free_gain(fwd, leadfield.ch_names)
     for number in range(_N_TRUTHS):
         if number < _N_EXACT:
@@ -230,25 +231,18 @@ def _free_gain(fwd, ch_names):
     return np.einsum("cva,vak->cvk", gain, axes)
 
 
-def read_sensors(fwd, ch_names):
+def read_sensors(fwd, ch_names, ch_types):
     """Return the sensors of a forward solution, in the order of some names."""
-    import mne  # here: training runs without MNE
-
-    info = fwd["info"]
-    picks = [info["ch_names"].index(name) for name in ch_names]
-    loc = np.array([info["chs"][pick]["loc"][:12] for pick in picks])
-    types = info.get_channel_types(picks)
-    for index, pick in enumerate(picks):  # differences have no neighbours
-        if info["chs"][pick]["coil_type"] == FIFF.FIFFV_COIL_EEG_BIPOLAR:
-            types[index] = "bipolar"
-    meg = ~np.isin(types, ["eeg", "bipolar"])
-    axes = np.where(meg[:, None], loc[:, 3:6], [[1.0, 0, 0]])
-    trans = info["dev_head_t"]
-    places = loc[:, :3].copy()
-    if meg.any() and trans is not None:
-        places[meg] = mne.transforms.apply_trans(trans, places[meg])
-        axes[meg] = mne.transforms.apply_trans(trans, axes[meg], move=False)
-    return Sensors(places, axes, types)
+    positions = sensor_positions(fwd["info"])
+    chs = {ch["ch_name"]: ch for ch in fwd["info"]["chs"]}
+    places, axes, types = [], [], []
+    for name, ch_type in zip(ch_names, ch_types, strict=True):
+        # differences of electrodes have no neighbours
+        bipolar = is_bipolar_coil(chs[name])
+        types.append("bipolar" if bipolar else ch_type)
+        places.append(positions[name])
+        axes.append([1.0, 0, 0] if ch_type == "eeg" else chs[name]["loc"][3:6])
+    return Sensors(np.array(places), np.array(axes), types)
 
 
 def draw_shifts(sensors, rng):

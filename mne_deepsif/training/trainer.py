@@ -133,7 +133,8 @@ class Trainer:
         Source of the batches. A part of it is kept for validation.
     leadfields : list of TrainingLeadfield | PersonalLeadfield
         Leadfields to train on. With a personal one, the loss is that of the estimate,
-        through the last step. Start from trained weights then.
+        through the last step, and the mixture of sources is that of
+        :class:`CorticalBatches`, not of the options. Start from trained weights then.
     options : TrainingOptions
         How to train.
     device : str

@@ -24,17 +24,6 @@ from mne_deepsif.head.bipolar import find_bipolar, match_bipolar
 
 
 @pytest.fixture
-def plain(minimum_norm):
-    """Give an estimator that is linear and exact."""
-    return minimum_norm()
-
-
-@pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
-
-
-@pytest.fixture
 def evoked(eeg_info):
     data = 1e-5 * np.random.default_rng(0).standard_normal((32, 125))
     return mne.EvokedArray(data, eeg_info, tmin=-0.1)

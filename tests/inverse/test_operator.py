@@ -25,11 +25,6 @@ def estimator(minimum_norm):
     return minimum_norm()
 
 
-@pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
-
-
 @pytest.fixture
 def evoked(eeg_info):
     """100 samples of 1 µV."""

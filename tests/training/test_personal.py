@@ -66,7 +66,7 @@ def test_displacement_against_a_forward(eeg_info, eeg_fwd, template_src):
     sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.125, eeg_info)
     trans = make_template_trans(eeg_info)
     names = eeg_info.ch_names
-    sensors = read_sensors(eeg_fwd, names)
+    sensors = read_sensors(eeg_fwd, names, ["eeg"] * len(names))
     shifts = draw_shifts(sensors, np.random.default_rng(3))
     info = eeg_info.copy()
     for ch, shift in zip(info["chs"], shifts, strict=True):

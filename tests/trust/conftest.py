@@ -3,7 +3,6 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import mne
 import numpy as np
 import pytest
 
@@ -15,11 +14,6 @@ from mne_deepsif.inverse.plan import Power, SourceActivity, make_plan
 def estimator(minimum_norm):
     """Stand in for the network: a linear estimate, which is quick."""
     return minimum_norm()
-
-
-@pytest.fixture(scope="module")
-def cov(eeg_info):
-    return mne.make_ad_hoc_cov(eeg_info)
 
 
 @pytest.fixture(scope="module")
