@@ -158,6 +158,7 @@ def _small_training(parcels):
     """Make fit quick: a synthetic library, a small network, few validation samples."""
     from mne_deepsif import estimator
     from mne_deepsif.simulation import Library, library, make_patches
+    from mne_deepsif.training import personal
 
     rng = np.random.default_rng(0)
     seeds = np.arange(parcels.n_parcels)
@@ -186,6 +187,7 @@ def _small_training(parcels):
         patch.setattr(library, "make_library", lambda parcels, sfreq: made)
         patch.setattr(estimator, "make_network", small)
         patch.setattr(estimator, "TrainingOptions", options)
+        patch.setattr(personal, "_N_PATCHES", 200)
         yield
 
 
