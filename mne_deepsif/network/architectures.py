@@ -9,6 +9,10 @@ from torch import nn
 from .encoder import N_SCALES
 
 
+# of the scales' largest scores, which differ by some hundredths
+_CONTRAST = 30.0
+
+
 class CompactNetwork(nn.Module):
     """The default: linear filters whose gates open where the window has power.
 
@@ -123,8 +127,8 @@ class _Scan(nn.Module):
     """Turn the scores of a scan into an answer: sharpened and gated.
 
     A source is where the score of its size is largest, but the scores around it are
-    nearly as large. So they are raised to a power, and each scale has a weight. The
-    state of the gates chooses both.
+    nearly as large. So they are raised to a power, and each scale has a weight. Both
+    depend on the state of the gates, and on which scale has the largest score.
     """
 
     def __init__(self, n_parcels, gate_width, width):
@@ -138,11 +142,13 @@ class _Scan(nn.Module):
         )
         self.exponent = nn.Linear(gate_width, N_SCALES)
         self.weight = nn.Linear(gate_width, N_SCALES)
+        self.compare = nn.Linear(N_SCALES, 2 * N_SCALES, bias=False)
         nn.init.zeros_(self.power[1].weight)
         nn.init.constant_(self.gate[1].bias, -3.0)
         nn.init.constant_(self.exponent.bias, 15.0)
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.weight.bias)
+        nn.init.zeros_(self.compare.weight)
 
     def forward(self, scores, state):
         """Map scores (n_batch, n_components, N_SCALES * n_parcels) to an answer.
@@ -152,16 +158,20 @@ class _Scan(nn.Module):
         """
         state = _normalise(state)
         gate = nn.functional.softplus(self.gate(state).float())
-        exponent = nn.functional.softplus(self.exponent(state).float())
-        weight = torch.sigmoid(self.weight(state).float())
         scores = scores.float().unflatten(2, (N_SCALES, -1))
-        largest = scores.amax(3, keepdim=True)
-        relative = (scores / largest.clamp_min(1e-6)).clamp_min(1e-3)
-        sharp = (exponent[:, None, :, None] * relative.log()).exp()
+        largest = scores.amax(3).clamp_min(1e-6)  # (n_batch, n_components, N_SCALES)
+        best = largest.amax(2, keepdim=True)
+        compared = self.compare(_CONTRAST * (largest / best).log()).float()
+        compared = compared.split(N_SCALES, 2)
+        exponent, weight = (
+            layer(state).float()[:, None] + part
+            for layer, part in zip((self.exponent, self.weight), compared, strict=True)
+        )
+        relative = (scores / largest[..., None]).clamp_min(1e-3)
+        sharp = (nn.functional.softplus(exponent)[..., None] * relative.log()).exp()
         # a component counts by its size
-        size = largest / largest.amax(1, keepdim=True).clamp_min(1e-6)
-        answer = size * sharp * weight[:, None, :, None]
-        return answer.flatten(1, 2) * gate[:, None]
+        size = best / best.amax(1, keepdim=True) * torch.sigmoid(weight)
+        return (size[..., None] * sharp).flatten(1, 2) * gate[:, None]
 
 
 def _scaled(answer):

@@ -154,14 +154,14 @@ def scan(patterns, kernels):
     Returns
     -------
     scores : tensor of shape (n_batch, n_components, N_SCALES * n_parcels)
-        How large each pattern is for the best topography of each parcel. The scores of
-        a scale are divided by their root mean square over components and parcels.
+        How large each pattern is for the best topography of each parcel, divided by the
+        root mean square over components, scales and parcels.
     """
     scores = nn.functional.linear(patterns.mT.contiguous(), kernels.flatten(0, 1))
-    scores = scores.abs().unflatten(2, (N_SCALES, -1, kernels.shape[1])).amax(4)
-    size = torch.linalg.vector_norm(scores, dim=(1, 3), keepdim=True)
-    size = size / scores.shape[3] ** 0.5
-    return (scores / torch.where(size > 0, size, 1.0)).flatten(2)
+    scores = scores.abs().unflatten(2, (-1, kernels.shape[1])).amax(3)
+    size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
+    size = size / scores.shape[2] ** 0.5
+    return scores / torch.where(size > 0, size, 1.0)
 
 
 class Encoded(NamedTuple):
