@@ -48,14 +48,24 @@ PUBLIC = {
 }
 SUBMODULES = {
     "metrics": {
-        *("active_parcels", "evaluate_parcels", "f1", "linear_correlation"),
-        *("localization_error", "match_patches", "otsu_threshold", "precision"),
-        *("recall", "spatial_dispersion", "specificity"),
-        "two_sided_localization_error",
+        *("active_parcels", "area_correlation", "average_precision"),
+        *("earth_movers_distance", "evaluate_parcels"),
+        *("expected_calibration_error", "f1", "geometric_mean", "harmonic_mean"),
+        *("linear_correlation", "localization_error", "match_patches"),
+        *("otsu_threshold", "peak_error", "precision", "recall"),
+        *("reliability_curve", "roc_auc", "sensitivity", "soz_error"),
+        *("spatial_dispersion", "specificity", "specificity_close_far"),
+        *("sublobar_concordance", "sublobar_regions", "sublobar_sensitivity"),
+        *("sublobar_specificity", "two_sided_localization_error"),
     },
     "stc_metrics": {
-        *("f1", "linear_correlation", "localization_error", "precision", "recall"),
-        *("spatial_dispersion", "two_sided_localization_error"),
+        *("area_correlation", "average_precision", "earth_movers_distance"),
+        *("expected_calibration_error", "f1", "linear_correlation"),
+        *("localization_error", "peak_error", "precision", "recall"),
+        *("reliability_curve", "roc_auc", "sensitivity", "soz_error"),
+        *("spatial_dispersion", "specificity", "specificity_close_far"),
+        *("sublobar_concordance", "sublobar_labels", "sublobar_sensitivity"),
+        *("sublobar_specificity", "two_sided_localization_error"),
     },
     "patches": {"make_patches", "patch_areas"},
     "simulation": {
