@@ -47,6 +47,7 @@ PUBLIC = {
     "trust.report": {"TrustReport", "assess_deepsif"},
 }
 SUBMODULES = {
+    "comparators": {"apply_cmem", "apply_fast_ires"},
     "metrics": {
         *("active_parcels", "area_correlation", "average_precision"),
         *("earth_movers_distance", "evaluate_parcels"),
