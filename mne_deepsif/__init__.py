@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "inverse.operator": ["DeepSIFOperator", "make_deepsif_operator"],
         "inverse.weights": ["fetch_weights"],
         "original": ["read_original_checkpoint"],
+        "report": ["add_deepsif"],
         "simulation.connectome": [
             "Connectome",
             "make_distance_connectome",
@@ -44,5 +45,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "simulation.library": ["make_library"],
         "simulation.recordings": ["Truth", "simulate_evoked", "simulate_raw"],
         "trust.report": ["TrustReport", "assess_deepsif"],
+        "versions": ["sys_info"],
+        "viz.estimates": ["plot_compare_estimates", "plot_estimate"],
+        "viz.sources": ["plot_extent_courses", "plot_extents"],
+        "viz.verdict": ["plot_trust"],
     },
 )

@@ -98,6 +98,7 @@ CASES = (
         needs="sample",
     ),
     Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
+    Case("figures_viz.py", "", "trust.png", ("PNG",)),
     Case(
         "first_results.py",
         "--smoke --parts simulated training",
