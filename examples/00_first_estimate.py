@@ -14,10 +14,8 @@ downloaded: the head is the fsaverage template, the weights are part of the pack
 # template; with one, use your own from :func:`mne.make_forward_solution`.
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import mne
 import numpy as np
-from nilearn import datasets, plotting
 
 import mne_deepsif
 
@@ -86,31 +84,19 @@ for name, estimate in (("DeepSIF", stc), ("sLORETA", stc_sloreta)):
 # %%
 # The figure
 # ----------
-# Absolute amplitude at the peak of the response, from behind.
-surface = datasets.fetch_surf_fsaverage("fsaverage5")
-maps = {"truth": stc_true, "DeepSIF": stc, "sLORETA": stc_sloreta}
-n_lh = len(fwd["src"][0]["vertno"])
-fig, axes = plt.subplots(1, 3, figsize=(10, 3.5), subplot_kw={"projection": "3d"})
-for ax, (name, estimate) in zip(axes, maps.items(), strict=True):
-    amplitude = np.abs(estimate.copy().crop(0.08, 0.12).data).mean(1)
-    if name == "truth":  # has the vertices of the patch only
-        amplitude = np.zeros(2 * n_lh)
-        amplitude[n_lh + estimate.vertices[1]] = 1.0
-    plotting.plot_surf_stat_map(
-        surface["infl_right"],
-        amplitude[n_lh:] / amplitude.max(),
-        hemi="right",
-        view="posterior",
-        bg_map=surface["sulc_right"],
-        threshold=0.3,
-        cmap="inferno",
-        colorbar=False,
-        axes=ax,
-    )
-    ax.set_title(name)
-    ax.set_box_aspect(None, zoom=1.6)
-bar = plt.cm.ScalarMappable(plt.Normalize(0.3, 1), "inferno")
-fig.colorbar(bar, ax=axes, shrink=0.6, label="amplitude / maximum")
+# Both estimates at the peak of the response, on both hemispheres. The views are those
+# that show the activity.
+figure = mne_deepsif.plot_compare_estimates(
+    {"DeepSIF": stc, "sLORETA": stc_sloreta},
+    unit={"DeepSIF": "nAm", "sLORETA": "sLORETA value"},
+)
 fname = Path("first_estimate.png")
-fig.savefig(fname, dpi=120)
+figure.savefig(fname, dpi=120)
 print(f"Figure: {fname.resolve()}")
+
+# %%
+# How far do the sources extend?
+# ------------------------------
+extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
+print(extents)
+mne_deepsif.plot_extents(extents)

@@ -10,7 +10,7 @@ __version__ = "0.1.0.dev0"
 # Names are resolved on first use: importing the package loads neither torch nor numba.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["metrics", "patches", "simulation", "stc_metrics"],
+    submodules=["comparators", "metrics", "patches", "simulation", "stc_metrics"],
     submod_attrs={
         "apply": ["apply_deepsif", "apply_deepsif_epochs", "apply_deepsif_raw"],
         "cache": ["data_path"],
@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "inverse.operator": ["DeepSIFOperator", "make_deepsif_operator"],
         "inverse.weights": ["fetch_weights"],
         "original": ["read_original_checkpoint"],
+        "report": ["add_deepsif"],
         "simulation.connectome": [
             "Connectome",
             "make_distance_connectome",
@@ -44,5 +45,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "simulation.library": ["make_library"],
         "simulation.recordings": ["Truth", "simulate_evoked", "simulate_raw"],
         "trust.report": ["TrustReport", "assess_deepsif"],
+        "versions": ["sys_info"],
+        "viz.estimates": ["plot_compare_estimates", "plot_estimate"],
+        "viz.sources": ["plot_extent_courses", "plot_extents"],
+        "viz.verdict": ["plot_trust"],
     },
 )

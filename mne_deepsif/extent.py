@@ -87,7 +87,21 @@ class Extents(list):
             ) from error
         return pd.DataFrame([_row(extent) for extent in self], columns=_COLUMNS)
 
+    def __repr__(self):
+        """List the extents: name, area, and the peak's time and amplitude."""
+        if not self:
+            return "<Extents | no extent>"
+        lines = [
+            f"  {e.label.name}: {1e4 * e.area:.1f} cm², peak {e.peak_amplitude:.2g} at "
+            f"{_tidy(e.peak_time):g} s"
+            for e in self[:_N_LISTED]
+        ]
+        if len(self) > _N_LISTED:
+            lines.append(f"  ... and {len(self) - _N_LISTED} more")
+        return "\n".join([f"<Extents | n_extents={len(self)}", *lines]) + ">"
 
+
+_N_LISTED = 10  # in the repr
 _COLUMNS = [
     *("name", "hemi", "tmin", "tmax", "area_cm2", "peak_time", "peak_amplitude"),
     *("peak_vertex", "center_vertex", "x", "y", "z", "mni_x", "mni_y", "mni_z"),
@@ -96,9 +110,15 @@ _COLUMNS = [
 
 def _row(extent):
     label = extent.label
-    row = [label.name, label.hemi, extent.tmin, extent.tmax, 1e4 * extent.area]
-    row += [extent.peak_time, extent.peak_amplitude, extent.peak_vertex, extent.center]
+    row = [label.name, label.hemi, _tidy(extent.tmin), _tidy(extent.tmax)]
+    row += [1e4 * extent.area, _tidy(extent.peak_time), extent.peak_amplitude]
+    row += [extent.peak_vertex, extent.center]
     return [*row, *(1e3 * extent.position), *(1e3 * extent.position_mni)]
+
+
+def _tidy(time):
+    """Round a time to µs: single precision makes -3.2e-09 s of 0."""
+    return round(time, 6) + 0.0  # 0.0 instead of -0.0
 
 
 @verbose
@@ -146,7 +166,8 @@ def estimate_extent(
     -------
     extents : Extents
         A list of :class:`Extent`, window by window. Within a window, the largest peak
-        comes first. The list is empty if nothing stands out.
+        comes first. Names are numbered through all windows. The list is empty if
+        nothing stands out.
         :meth:`Extents.to_data_frame` makes a table of it.
 
     See Also
@@ -181,7 +202,7 @@ def estimate_extent(
         found = [extent for extent in found if extent.area >= min_area]
         found.sort(key=lambda extent: -abs(extent.peak_amplitude))
         if labels is None:
-            for number, extent in enumerate(found):
+            for number, extent in enumerate(found, start=len(extents)):
                 extent.label.name = f"extent{number}-{extent.label.hemi}"
         extents += found
     return extents

@@ -76,9 +76,9 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
 def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     """Compute how much of the data each extent explains on its own.
 
-    The network finds sources in pure noise, too. A source that stands out explains most
+    The network finds sources in pure noise, too. A source that stands out explains much
     of the data around its peak. A source found in noise explains little, because noise
-    is everywhere at once.
+    is everywhere at once. :doc:`/extent` says where to draw the line.
 
     Parameters
     ----------

@@ -90,7 +90,15 @@ CASES = (
         "apply-label-raw-amplitude-DeepSIF.txt",
         ("== label", "x real time, peak", "snr all   net"),
     ),
+    Case(
+        "comparators.py",
+        "--smoke",
+        "comparators.txt",
+        ("FAST-IRES  peak", "magnetometers, moved by 4 mm: "),
+        needs="sample",
+    ),
     Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
+    Case("figures_viz.py", "", "trust.png", ("PNG",)),
     Case(
         "first_results.py",
         "--smoke --parts simulated training",

@@ -29,8 +29,9 @@ CHECKS = {
 def _functions(module):
     """Full names of the public functions that a module defines."""
     names = [n for n, f in vars(module).items() if inspect.isfunction(f)]
-    own = [n for n in names if getattr(module, n).__module__ == module.__name__]
-    return [f"{module.__name__}.{n}" for n in own if not n.startswith("_")]
+    home = module.__name__
+    own = [n for n in names if getattr(module, n).__module__.startswith(home)]
+    return [f"{home}.{n}" for n in own if not n.startswith("_")]
 
 
 def _documented():

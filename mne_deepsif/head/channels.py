@@ -22,6 +22,7 @@ from .bipolar import mark_bipolar
 from .reference import add_average_reference
 
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
+_INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 # Median deviation from the median over time. Brain data, averaged or not, clean or not,
 # lie between these limits. Data 1e6 times too large or too small do not.
 _USUAL = {
@@ -263,6 +264,42 @@ def _same_projectors(info, other):
         and np.allclose(one["data"]["data"], two["data"]["data"])
         for one, two in zip(info["projs"], other["projs"])
     )
+
+
+def pick_data(data, picks, ch_names):
+    """Return the data of the channels used; raise if they have impossible values.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_all_channels, n_times)
+        Data of all channels.
+    picks : list of int
+        Indices of the channels used.
+    ch_names : list of str
+        Their names.
+
+    Returns
+    -------
+    data : array of shape (..., n_channels, n_times)
+        Data of the channels used.
+    """
+    if data.shape[-1] == 0:
+        raise ValueError("The data have no samples. Use a longer time range.")
+    if np.iscomplexobj(data):
+        raise ValueError(
+            "The data are complex, but sources can only be estimated from real "
+            "signals. Estimate the real and the imaginary part separately."
+        )
+    data = data[..., picks, :]
+    finite = (np.abs(data) < _INFINITE).all(-1).reshape(-1, len(ch_names)).all(0)
+    if not finite.all():
+        wrong = [name for name, good in zip(ch_names, finite) if not good]
+        raise ValueError(
+            f"The data have NaN or infinite values in {len(wrong)} channel(s): "
+            f"{wrong[:10]} ({_INFINITE:g} or more counts as infinite). Mark these "
+            "channels in info['bads'], or crop the data."
+        )
+    return data
 
 
 def check_units(data, ch_types):

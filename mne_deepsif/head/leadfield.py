@@ -7,6 +7,7 @@ Training and estimation both use :func:`make_leadfield`.
 # License: BSD-3-Clause
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mne
 import numpy as np
@@ -149,6 +150,74 @@ def make_leadfield(
     (``set_eeg_reference('average')``). An applied one becomes a projector over the
     channels used. Whether the data really have it is checked when you estimate them.
     """
+    vertex = make_vertex_gain(info, fwd, noise_cov, ch_names, rank, nave)
+    parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
+    vertex_area = _make_vertex_area(parcel_of_vertex, parcels)
+    gain = vertex.gain @ vertex_area
+    return Leadfield(
+        ch_names=vertex.info["ch_names"],
+        ch_types=vertex.info.get_channel_types(),
+        gain=gain,
+        projector=vertex.projector,
+        whitener=vertex.whitener,
+        gain_white=vertex.whitener @ gain,
+        parcel_of_vertex=parcel_of_vertex,
+        vertex_area=vertex_area,
+        vertex_gain=vertex.gain,
+        surface_graph=surface_graph(fwd["src"]),
+        normals=vertex.normals,
+        vertices=[s["vertno"] for s in fwd["src"]],
+        subject=fwd["src"][0].get("subject_his_id"),
+    )
+
+
+class VertexGain(NamedTuple):
+    """Gain of the vertices for the channels that are used.
+
+    Attributes
+    ----------
+    info : Info
+        Measurement info of the channels used, in the order of the data.
+    gain : array of shape (n_channels, n_vertices)
+        Gain after projectors and average reference, V or T (T/m) per A m.
+    normals : array of shape (n_vertices, 3)
+        Orientation of the dipoles in the forward's coordinate frame.
+    projector : array of shape (n_channels, n_channels)
+        SSP projectors and EEG average reference in one matrix.
+    whitener : array of shape (rank, n_channels)
+        Whitener, including the projector.
+    """
+
+    info: mne.Info
+    gain: np.ndarray
+    normals: np.ndarray
+    projector: np.ndarray
+    whitener: np.ndarray
+
+
+def make_vertex_gain(info, fwd, noise_cov, ch_names=None, rank=None, nave=1):
+    """Choose the channels; make the gain of the vertices and the whitener.
+
+    Parameters
+    ----------
+    info : Info
+        As in :func:`make_leadfield`, like all of the others.
+    fwd : Forward
+        Forward solution.
+    noise_cov : Covariance | None
+        Noise covariance.
+    ch_names : list of str | None
+        The channels to use.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance.
+    nave : int
+        Number of averages.
+
+    Returns
+    -------
+    vertex : VertexGain
+        Gain and whitener.
+    """
     _check_input(info, fwd, noise_cov, nave)
     fwd = match_bipolar(fwd, info)
     usable = pick_ch_names(info, fwd, noise_cov)
@@ -158,27 +227,25 @@ def make_leadfield(
     info = pick_info(info, ch_names)
     projector, whitener = make_projector_and_whitener(info, noise_cov, rank)
     whitener = np.sqrt(nave) * whitener
-    vertex_gain, normals = fix_orientation(fwd, ch_names)
-    _check_gain(vertex_gain)
-    parcel_of_vertex = assign_vertices(parcels, fwd["src"], subjects_dir)
-    vertex_area = _make_vertex_area(parcel_of_vertex, parcels)
-    vertex_gain = projector @ vertex_gain
-    gain = vertex_gain @ vertex_area
-    return Leadfield(
-        ch_names=ch_names,
-        ch_types=info.get_channel_types(),
-        gain=gain,
-        projector=projector,
-        whitener=whitener,
-        gain_white=whitener @ gain,
-        parcel_of_vertex=parcel_of_vertex,
-        vertex_area=vertex_area,
-        vertex_gain=vertex_gain,
-        surface_graph=sparse.block_diag([used_graph(s) for s in fwd["src"]], "csr"),
-        normals=normals,
-        vertices=[s["vertno"] for s in fwd["src"]],
-        subject=fwd["src"][0].get("subject_his_id"),
-    )
+    gain, normals = fix_orientation(fwd, ch_names)
+    _check_gain(gain)
+    return VertexGain(info, projector @ gain, normals, projector, whitener)
+
+
+def surface_graph(src):
+    """Connect neighbouring vertices of a source space.
+
+    Parameters
+    ----------
+    src : SourceSpaces
+        A surface source space.
+
+    Returns
+    -------
+    graph : csr_array of shape (n_vertices, n_vertices)
+        Distances between neighbouring vertices (m), lh and rh.
+    """
+    return sparse.block_diag([used_graph(s) for s in src], "csr")
 
 
 def channel_std(leadfield):

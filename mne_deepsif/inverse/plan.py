@@ -14,13 +14,13 @@ from mne.utils import _check_option, _validate_type, logger, warn
 from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
+from ..head.channels import pick_data
 from ..head.leadfield import check_nave
 from ..head.reference import check_average_reference
 from .modes import brain_share, power_above
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power
 
-_INFINITE = 1e30  # V or T; the square of more may overflow when whitened
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
 _FEWEST = 32  # samples; noise of fewer can look like activity above the band
 _MAX_LOST = 0.2  # share of the power above the network's band, and of the brain's
@@ -171,7 +171,7 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
         The activity and all intermediate results.
     """
     leadfield, sfreq = plan.leadfield, plan.info["sfreq"]
-    used = _check_data(data, plan)
+    used = pick_data(data, plan.picks, leadfield.ch_names)
     if check_reference:
         check_average_reference(plan.info, data, leadfield.ch_names)
     data = used
@@ -202,28 +202,6 @@ def _power_in_modes(data_white, plan):
     if sfreq <= plan.model.sfreq or data_white.shape[-1] < _FEWEST:
         return 0.0
     return power_above(data_white, highest, sfreq, plan.operator._modes[1])
-
-
-def _check_data(data, plan):
-    """Check values; return the channels used."""
-    ch_names = plan.leadfield.ch_names
-    if data.shape[-1] == 0:
-        raise ValueError("The data have no samples. Use a longer time range.")
-    if np.iscomplexobj(data):
-        raise ValueError(
-            "The data are complex, but sources can only be estimated from real "
-            "signals. Estimate the real and the imaginary part separately."
-        )
-    data = data[..., plan.picks, :]
-    finite = (np.abs(data) < _INFINITE).all(-1).reshape(-1, len(ch_names)).all(0)
-    if not finite.all():
-        wrong = [name for name, good in zip(ch_names, finite) if not good]
-        raise ValueError(
-            f"The data have NaN or infinite values in {len(wrong)} channel(s): "
-            f"{wrong[:10]} ({_INFINITE:g} or more counts as infinite). Mark these "
-            "channels in info['bads'], or crop the data."
-        )
-    return data
 
 
 def log_explained(power):

@@ -72,7 +72,7 @@ class TrustReport:
 
     @property
     def score(self):
-        """How unusual the data are, from 0 to 1: ``1 - probabilities["good"]``."""
+        """How unusual the data are, ``1 - probabilities["good"]``: 0 good, 1 bad."""
         return 1 - self.probabilities["good"]
 
     @property
@@ -83,10 +83,12 @@ class TrustReport:
     def __repr__(self):
         """Give the verdict and the reasons."""
         verdict = "; ".join(self.reasons) or "nothing speaks against the estimate"
-        snr, peak = self.features["snr"], np.nan_to_num(self.goodness_of_fit).max()
+        good = self.probabilities["good"]
+        peak = np.nan_to_num(self.goodness_of_fit).max()
         return (
-            f"<TrustReport | {verdict} | score {self.score:.2f}, SNR {snr:.0f} dB, "
-            f"fit up to {peak:.0%}, {self.n_channels} channels>"
+            f"<TrustReport | {verdict} | probability of brain activity {good:.0%}, the "
+            f"estimate explains up to {peak:.0%} of the data, {self.n_channels} "
+            "channels>"
         )
 
 
