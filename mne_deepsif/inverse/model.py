@@ -274,7 +274,7 @@ class PreparedModel:
         encoded = encode_windows(data)
         estimate = self.model._device_network(encoded.X).mT
         scale = _least_squares_scale(encoded.data, self.gain @ estimate)
-        return _mix(mixing, scale * estimate)
+        return _mix(mixing, _check_finite(scale * estimate))
 
 
 class PreparedPrior(PreparedModel):
@@ -358,7 +358,8 @@ class PreparedPrior(PreparedModel):
         encoded = encode_windows(
             data, self.kernels, n_components, scanning=self.scanning
         )
-        return prior_variances(network(encoded.X).mT, self.model.parcels.n_parcels)
+        answer = network(encoded.X).mT
+        return _check_finite(prior_variances(answer, self.model.parcels.n_parcels))
 
     def _estimate_batch(self, data, around, priors, mixing):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
@@ -386,6 +387,17 @@ class PreparedPrior(PreparedModel):
         fitted = best.predicted.mT @ self.prior.modes.T
         product = (modes * best.predicted).sum((1, 2))
         return estimate, fitted, product, best.predicted.square().sum((1, 2))
+
+
+def _check_finite(answer):
+    """Refuse what a network with damaged weights makes of some data."""
+    if not torch.isfinite(answer).all():
+        raise ValueError(
+            "The network's answer is not finite, although the data are: the weights of "
+            "the estimator are damaged or much too large. Train it again, or use "
+            "estimator='generic'."
+        )
+    return answer
 
 
 def _common_scale(product, power, around):
