@@ -5,6 +5,10 @@
 Each file is opened with its reader of MNE and used as it is: the reference becomes the
 average, the noise ad hoc. Where a file has no positions of EEG electrodes, those of the
 montage that its names stand for are added. What is estimated is the first second.
+
+There is no file of CTF and of optically pumped magnetometers (OPM) at hand. Theirs are
+made: the sensors that MNE knows, around the template, with one simulated spike, written
+to a FIF file and read again.
 """
 
 # Authors: the mne_deepsif developers
@@ -12,12 +16,16 @@ montage that its names stand for are added. What is estimated is the first secon
 
 import argparse
 import json
+import tempfile
 import textwrap
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import mne
 import numpy as np
+from mne.io.constants import FIFF
 from options import parse_args
 from provenance import ROOT, as_lines, provenance
 
@@ -36,6 +44,56 @@ class Recording(NamedTuple):
     montage: str | None = None
     options: dict = {}  # of the reader; values with a slash are files
     prefix: str = ""  # of the names, before those of the montage
+    make: Callable | None = None  # writes the file
+
+
+# ---------------------------------------------------------------- files that are made
+
+
+def make_ctf():
+    """Return an Info of CTF's axial gradiometers and three reference magnetometers."""
+    info = mne.channels.read_meg_canonical_info("ctf275")
+    references = mne.create_info(["BG1", "BG2", "BG3"], 1200.0, "mag")
+    for axis, ch in enumerate(references["chs"]):
+        ch["loc"][:] = np.r_[0.0, 0.0, 0.3, np.roll(np.eye(3), -axis, 0).ravel()]
+        ch.update(kind=FIFF.FIFFV_REF_MEG_CH, coil_type=FIFF.FIFFV_COIL_CTF_REF_MAG)
+    chs = [*info["chs"], *references["chs"]]
+    info = mne.create_info([ch["ch_name"] for ch in chs], 1200.0, "mag")
+    turn = mne.transforms.rotation(z=-np.pi / 4)  # CTF's X points to the nose and left
+    shift = mne.transforms.translation(y=0.02, z=0.05)
+    with info._unlock():
+        info["chs"] = chs
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", shift @ turn)
+    return info
+
+
+def make_opm():
+    """Return an Info of 64 radial QuSpin sensors, 15 mm beyond electrodes of a cap."""
+    cap = mne.channels.make_standard_montage("biosemi64")
+    cap = mne.create_info(cap.ch_names, 1000.0, "eeg").set_montage(cap)
+    names = [f"OPM {name}" for name in cap["ch_names"]]
+    info = mne.create_info(names, 1000.0, "mag")
+    middle = np.array([0, 0, 0.04])  # of the head, in head coordinates
+    for ch, electrode in zip(info["chs"], cap["chs"]):
+        out = electrode["loc"][:3] - middle
+        out /= np.linalg.norm(out)
+        x = np.cross(out, [0, 1, 0])
+        x /= np.linalg.norm(x)
+        place = electrode["loc"][:3] + 0.015 * out
+        ch["loc"][:] = np.r_[place, x, np.cross(out, x), out]
+        ch["coil_type"] = FIFF.FIFFV_COIL_QUSPIN_ZFOPM_MAG
+    info["dev_head_t"] = mne.transforms.Transform("meg", "head", np.eye(4))
+    return info
+
+
+def write(info, fname):
+    """Write a recording of a second with a spike, 10 dB above the noise."""
+    fwd = mne_deepsif.make_template_forward(info)
+    kwargs = dict(seeds=[500], n_spikes=1, duration=2.0, random_state=0)
+    raw, _, _ = mne_deepsif.simulate_raw(fwd, info, **kwargs)
+    data = np.zeros((info["nchan"], len(raw.times)))  # zero in reference channels
+    data[[info["ch_names"].index(name) for name in raw.ch_names]] = raw.get_data()
+    mne.io.RawArray(data, info).save(fname)
 
 
 RECORDINGS = (
@@ -79,6 +137,8 @@ RECORDINGS = (
             config_fname="bti/test_config_linux", head_shape_fname="bti/test_hs_linux"
         ),
     ),
+    Recording("CTF, simulated", "fif", "ctf_raw.fif", make=make_ctf),
+    Recording("OPM, simulated", "fif", "opm_raw.fif", make=make_opm),
 )
 
 
@@ -89,8 +149,12 @@ def read(recording):
         for key, value in recording.options.items()
     }
     reader = getattr(mne.io, f"read_raw_{recording.reader}")
-    raw = reader(READERS / recording.fname, **options)
-    return raw.crop(0, min(1, raw.times[-1])).load_data()
+    with tempfile.TemporaryDirectory() as folder:
+        fname = (Path(folder) if recording.make else READERS) / recording.fname
+        if recording.make:
+            write(recording.make(), fname)
+        raw = reader(fname, **options)
+        return raw.crop(0, min(1, raw.times[-1])).load_data()
 
 
 def add_positions(raw, montage, prefix):

@@ -25,6 +25,8 @@ SHARED = Path(__file__).parents[2] / "shared"
 ALLOWED_WARNINGS = (
     # most tests feed the front doors with random numbers, and it says so
     "ignore:The estimate may be wrong:RuntimeWarning",
+    # Hypothesis shows the array that fails; as an error, it would hide what failed
+    "ignore:Generating overly large repr",
 )
 
 

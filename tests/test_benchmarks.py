@@ -150,6 +150,12 @@ CASES = (
         ("spikes only/processor seconds", "spikes and others/size on disk (MB)"),
     ),
     Case(
+        "mutated_files.py",
+        "--smoke",
+        "mutated_files.json",
+        ("counts/flipped/refused", "peak_mb/huge_sizes", "problems"),
+    ),
+    Case(
         "outside.py",
         "--smoke --kinds eeg",
         "outside.json",

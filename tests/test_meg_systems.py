@@ -1,4 +1,4 @@
-"""MEG as it is recorded: CTF with reference channels, data after a Maxwell filter."""
+"""MEG as it is recorded: CTF with reference channels, OPM, after a Maxwell filter."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -137,6 +137,49 @@ def test_ctf_grade_of_data_and_forward(ctf):
         ):
             with pytest.raises(RuntimeError, match="Compensation grade"):
                 door(given, fwd, cov)
+
+
+# --------------------------------------------------------------- OPM
+
+
+def opm_info(eeg_info):
+    """Radial QuSpin sensors in a helmet 20 mm beyond electrodes."""
+    names = [f"OPM {name}" for name in eeg_info["ch_names"]]
+    info = mne.create_info(names, 1000.0, "mag")
+    for ch, electrode in zip(info["chs"], eeg_info["chs"], strict=True):
+        out = electrode["loc"][:3] - [0, 0, 0.04]
+        out /= np.linalg.norm(out)
+        x = np.cross(out, [0, 1, 0])
+        x /= np.linalg.norm(x)
+        place = electrode["loc"][:3] + 0.02 * out
+        ch["loc"][:] = np.r_[place, x, np.cross(out, x), out]
+        ch["coil_type"] = FIFF.FIFFV_COIL_QUSPIN_ZFOPM_MAG
+    info["dev_head_t"] = mne.transforms.Transform("meg", "head", np.eye(4))
+    return info
+
+
+def test_opm(eeg_info, template_src):
+    """A source is found, as MNE finds it."""
+    info = opm_info(eeg_info)
+    fwd = mne.make_forward_solution(
+        info,
+        make_template_trans(info),
+        template_src,
+        mne.make_sphere_model((0.0, 0.0, 0.04), None, info),
+        eeg=False,
+        mindist=0.0,
+    )
+    field, centre = patch(fwd)
+    data = np.outer(field, wave(1000.0, 1000))
+    rng = np.random.default_rng(0)
+    data += 0.05 * np.abs(data).max() * rng.standard_normal(data.shape)
+    evoked = mne.EvokedArray(data, info)
+    cov = mne.make_ad_hoc_cov(info)
+    stc = apply_deepsif(evoked, fwd, cov)
+    inverse = make_inverse_operator(info, fwd, cov, fixed=True)
+    expected = apply_inverse(evoked, inverse, 1 / 9, "sLORETA")
+    assert distance(expected, fwd, centre) < 0.02
+    assert distance(stc, fwd, centre) < 0.02
 
 
 # --------------------------------------------------------------- Maxwell filter

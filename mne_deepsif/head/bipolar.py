@@ -120,9 +120,10 @@ def match_bipolar(fwd, info):
     Returns
     -------
     fwd : Forward
-        The same object if the data have no bipolar channels. Otherwise a copy with
-        either the bipolar channels, each the difference of two rows of the given one,
-        or the single electrodes, whichever the data have more of.
+        The same object if the data have no bipolar channels, or if it is of these
+        channels already. Otherwise a copy with either the bipolar channels, each the
+        difference of two rows of the given one, or the single electrodes, whichever
+        the data have more of.
 
     Notes
     -----
@@ -148,12 +149,16 @@ def match_bipolar(fwd, info):
     if len(single) >= len(used & {*mixing, *names}):
         logger.info("Leaving out %d bipolar EEG channels.", len(used))
         keep = [name for name in names if name not in pairs]
+        if keep == names:
+            return fwd
         return mne.pick_channels_forward(fwd, keep, ordered=True)
     _check_complete([name for name in pairs if name in used - set(mixing)], pairs)
-    logger.info("Using %d EEG channels as differences of electrodes.", len(mixing))
+    mixed = _mix_rows(fwd, mixing)
+    if mixed is not fwd:
+        logger.info("Using %d EEG channels as differences of electrodes.", len(mixing))
     if single:
         logger.info("Leaving out %d single electrodes beside them.", len(single))
-    return _mix_rows(fwd, mixing)
+    return mixed
 
 
 def _single_electrodes(info, pairs, names):
@@ -203,6 +208,8 @@ def _mix_rows(fwd, mixing):
     places = {ch["ch_name"]: ch for ch in fwd["info"]["chs"]}
     meg = [name for name in names if places[name]["kind"] != FIFF.FIFFV_EEG_CH]
     mixing = {name: {names.index(name): 1.0} for name in meg} | mixing
+    if list(mixing) == names and all(len(parts) == 1 for parts in mixing.values()):
+        return fwd
     matrix = np.zeros((len(mixing), len(names)))
     for new, parts in enumerate(mixing.values()):
         matrix[new, list(parts)] = list(parts.values())

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def _read(fname):
             f"{FORMAT_VERSION}: another version of mne_deepsif may read it",
         )
         arrays = {name: file.get_tensor(name) for name in file.keys()}
-    checksum = metadata.get("sha256")  # early files have none
+    checksum = metadata.get("sha256", header.get("checksum"))  # early files have none
     _check(checksum in (None, _checksum(text, arrays)), "its checksum is wrong")
     return header, arrays
 
@@ -237,7 +238,8 @@ def _make_network(architecture, parcels, n_times, header, arrays):
             f"{name}={size!r}, but no weight is larger than {largest}",
         )
     settings = architecture, n_features, parcels.n_parcels, n_times
-    with torch.device("meta"):  # no memory yet
+    with torch.device("meta"), warnings.catch_warnings():  # no memory yet
+        warnings.simplefilter("ignore")  # of torch, about layers without features
         expected = make_network(*settings, **sizes).state_dict()
     for name in expected.keys() | arrays.keys():
         shapes = [tuple(x[name].shape) for x in (expected, arrays) if name in x]
@@ -254,7 +256,7 @@ def _check_weights(name, array):
     with np.errstate(over="ignore"):
         weights = array.astype(np.float32)
     _check(
-        array.dtype.kind == "f" and bool(np.isfinite(weights).all()),
+        array.dtype.kind == "f" and array.size and bool(np.isfinite(weights).all()),
         f"{name} must hold finite floating-point numbers",
     )
     return weights
@@ -359,6 +361,7 @@ def _collect_header(model, params):
         "recipe_": model.recipe,
         "metrics_": model.metrics,
         "fingerprint_ch_names": fingerprint and fingerprint["ch_names"],
+        "checksum": "sha256",  # so that it is missed where damage has renamed it
     }
 
 

@@ -275,7 +275,7 @@ class PreparedModel:
         encoded = encode_windows(data)
         estimate = self.model._device_network(encoded.X).mT
         scale = _least_squares_scale(encoded.data, self.gain @ estimate)
-        return _mix(mixing, scale * estimate)
+        return _mix(mixing, _check_finite(scale * estimate))
 
 
 class PreparedPrior(PreparedModel):
@@ -368,10 +368,8 @@ class PreparedPrior(PreparedModel):
         )
         answer = network(encoded.X).mT
         variances = prior_variances(answer, self.model.parcels.n_parcels)
-        return reweigh(self.prior, variances, *split_modes(self.prior, encoded.data))
-
-    def _spectrum(self, variances):
-        return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
+        data = split_modes(self.prior, encoded.data)
+        return reweigh(self.prior, _check_finite(variances), *data)
 
     def _estimate_batch(self, data, around, priors, mixing):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
@@ -399,6 +397,17 @@ class PreparedPrior(PreparedModel):
         fitted = best.predicted.mT @ self.prior.modes.T
         product = (modes * best.predicted).sum((1, 2))
         return estimate, fitted, product, best.predicted.square().sum((1, 2))
+
+
+def _check_finite(answer):
+    """Refuse what a network with damaged weights makes of some data."""
+    if not torch.isfinite(answer).all():
+        raise ValueError(
+            "The network's answer is not finite, although the data are: the weights of "
+            "the estimator are damaged or much too large. Train it again, or use "
+            "estimator='generic'."
+        )
+    return answer
 
 
 def _common_scale(product, power, around):

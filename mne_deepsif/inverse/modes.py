@@ -46,6 +46,7 @@ def fit_ratio(power, values):
     ratio : float
         Power of the brain over that of the noise, mean over modes: from .01 to 1e4.
     """
+    power = power / power.max()  # the smallest numbers cannot be divided
     expected = _RATIOS[:, np.newaxis] * values + 1
     cost = np.log(expected).mean(1) + np.log((power / expected).mean(1))
     return _RATIOS[cost.argmin()]
@@ -98,5 +99,7 @@ def brain_share(power, values):
     if not power[1].sum() > 0:
         return 0.0
     ratios = np.array([fit_ratio(each, values) for each in power])
-    brain = power.sum(1) * ratios / (ratios + 1)
-    return brain[1] / brain[0] if ratios[1] > _NOISE else 0.0
+    brain = ratios / (ratios + 1)
+    total = power.sum(1)
+    share = total[1] / total[0] * brain[1] / brain[0]
+    return share if ratios[1] > _NOISE else 0.0

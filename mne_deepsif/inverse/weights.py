@@ -16,6 +16,7 @@ from ..cache import PACKAGE_DATA, check_writable, data_path
 from .files import read_model
 
 _TIMEOUT = 30  # s without a byte from the server
+_LARGEST = 2**30  # bytes; no weights have as many
 
 
 def _registry():
@@ -42,7 +43,7 @@ def fetch_weights(name="generic"):
     -----
     A download gets its name only once it is complete and its SHA-256 is right. Several
     processes may ask for it at once. If the download fails, or the server is silent for
-    30 s, you get a RuntimeError that says what to do.
+    30 s or sends more than 1 GiB, you get a RuntimeError that says what to do.
     """
     _validate_type(name, str, "name")
     registry = _registry()
@@ -78,7 +79,7 @@ def _download(name, entry):
             f"sha256:{entry['sha256']}",
             fname=fname.name,
             path=fname.parent,
-            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
+            downloader=_download_part,
         )
     except Exception as error:
         raise RuntimeError(
@@ -87,6 +88,26 @@ def _download(name, entry):
             "estimator='generic'."
         ) from error
     return fname
+
+
+def _download_part(url, part, pooch_):
+    """Write what a server sends, up to a limit: it may never stop."""
+    with open(part, "wb") as file:
+        pooch.HTTPDownloader(timeout=_TIMEOUT)(url, _Limited(file), pooch_)
+
+
+class _Limited:
+    """A file of limited size."""
+
+    def __init__(self, file):
+        self._write, self.flush = file.write, file.flush
+        self._left = _LARGEST
+
+    def write(self, content):
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(f"the server sends more than {_LARGEST} bytes")
+        self._write(content)
 
 
 def _sha256(fname):

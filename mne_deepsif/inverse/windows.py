@@ -37,7 +37,7 @@ def resample(data, n_times):
     return data @ _resampler(n_given, n_times)
 
 
-_LONGEST = 2048  # samples; making the matrix for so many takes 64 MB or more
+_LONGEST = 1024  # samples; making the matrix for so many takes 50 MB or more
 
 
 @lru_cache(maxsize=8)
@@ -115,8 +115,7 @@ def overlap_add(windows, n_times, n_total, keep=slice(None)):
         Weighted mean of the windows that overlap.
     """
     taper = np.sin(np.pi * (np.arange(n_times) + 0.5) / n_times) ** 2
-    weighted = resample(np.eye(windows.shape[-1]), n_times) * taper
-    weighted = weighted.astype(windows.dtype)
+    blend = _make_blend(windows.shape[-1], taper, windows.dtype)
     first, stop, step = keep.indices(n_total)
     n_kept = len(range(first, stop, step))
     total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_kept), windows.dtype)
@@ -129,10 +128,21 @@ def overlap_add(windows, n_times, n_total, keep=slice(None)):
         )
         if begin < end:
             columns = first + step * np.arange(begin, end) - start
-            total[..., begin:end] += windows[..., index, :, :] @ weighted[:, columns]
+            total[..., begin:end] += blend(windows[..., index, :, :], columns)
             weight[begin:end] += taper[columns]
     total /= weight.astype(total.dtype)
     return total
+
+
+def _make_blend(n_resampled, taper, dtype):
+    """Return what resamples a window, tapers it and takes some of its columns."""
+    n_times = len(taper)
+    if n_resampled == n_times or n_resampled > _LONGEST:  # a matrix would be too large
+        taper = taper.astype(dtype)
+        return lambda x, columns: resample(x, n_times)[..., columns] * taper[columns]
+    weighted = resample(np.eye(n_resampled), n_times) * taper
+    weighted = weighted.astype(dtype)
+    return lambda x, columns: x @ weighted[:, columns]
 
 
 def chunks(n_total, n_times, n_windows=32):

@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import os
 import time
 import warnings
 from pathlib import Path
@@ -10,9 +11,14 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from mne.io.constants import FIFF
+from scipy.spatial.transform import Rotation
 
 from mne_deepsif import (
+    apply_deepsif_epochs,
     make_deepsif_operator,
     make_template_forward,
     make_template_trans,
@@ -227,6 +233,124 @@ def test_time(given):
         check_template_electrodes(info, make_template_trans(info))
         times.append(time.perf_counter() - start)
     assert min(times) < 0.1
+
+
+# --------------------------------------------------------------- any mistake
+
+
+KEYS = "nasion", "lpa", "rpa"
+SEEDS = 500, 1500, 3500  # vertices of the template, ico4
+N_EXAMPLES = os.environ.get("MNE_DEEPSIF_EXAMPLES")  # by night: others each time
+few = settings(
+    max_examples=int(N_EXAMPLES or 12), deadline=None, derandomize=not N_EXAMPLES
+)
+
+
+class Patches:
+    """Three simulated patches, and how far from them estimates are."""
+
+    def __init__(self, src, given):
+        info = scaled(given, 1)
+        found = info.get_montage().get_positions()
+        self.names = info["ch_names"]
+        self.points = np.array(list(found["ch_pos"].values()))
+        self.fiducials = np.array([found[key] for key in KEYS])
+        self.src, self.data = src, None
+        self.sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.125)
+        fwd = mne.convert_forward_solution(self.forward(info), force_fixed=True)
+        self.places, gain = fwd["source_rr"], fwd["sol"]["data"]
+        rng, fields = np.random.default_rng(0), []
+        for seed in SEEDS:
+            near = np.linalg.norm(self.places - self.places[seed], axis=1) < 0.01
+            fields.append(gain[:, near].sum(1))
+        fields = 1e-5 * np.array(fields) / np.abs(fields).max(1, keepdims=True)
+        course = np.exp(-0.5 * ((np.arange(125) - 62) / 8) ** 2)
+        self.data = fields[:, :, np.newaxis] * course
+        self.data += 2e-7 * rng.standard_normal(self.data.shape)
+
+    def forward(self, info):
+        trans = make_template_trans(info)
+        kwargs = dict(mindist=0.0, on_inside="ignore")
+        return mne.make_forward_solution(info, trans, self.src, self.sphere, **kwargs)
+
+    def errors(self, info):
+        """Return how far off the largest amplitudes are (m); None if it was said."""
+        info = mne.io.RawArray(np.zeros((info["nchan"], 1)), info)
+        info = info.set_eeg_reference(projection=True).info
+        cov = mne.make_ad_hoc_cov(info)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                check(info)
+                if not said:
+                    operator = make_deepsif_operator(info, self.forward(info), cov)
+            except ValueError:
+                return None
+        if said:
+            return None
+        epochs = mne.EpochsArray(self.data, info, proj=False)
+        stcs = apply_deepsif_epochs(epochs, operator)
+        peaks = [np.abs(stc.data).max(1).argmax() for stc in stcs]
+        offsets = self.places[peaks] - self.places[list(SEEDS)]
+        return np.linalg.norm(offsets, axis=1)
+
+
+@pytest.fixture(scope="module")
+def patches(template_src, given):
+    return Patches(template_src, given)
+
+
+def test_right_geometry_finds_the_patches(patches, given):
+    assert patches.errors(scaled(given, 1)).max() < 0.01
+
+
+still = st.just((0.0, 0.0, 0.0))
+
+
+@few
+@drawn(
+    still | st.tuples(*[st.floats(-np.pi, np.pi)] * 3),  # a rotation vector
+    still | st.tuples(*[st.floats(-0.15, 0.15)] * 3),  # m
+    st.just(1.0) | st.sampled_from([1e3, 100, 10, 10.5, 39.4, 0.1, 1e-3]),
+    st.floats(0.9, 1.08),
+    st.just([]) | st.lists(st.integers(0, 63), unique=True, min_size=2),
+    st.sampled_from(["of all", "of the head", "none"]) | st.permutations(range(3)),
+)
+def test_no_silent_mistake(patches, turn, shift, unit, size, exchanged, fiducials):
+    """Wrong positions under names that MNE knows: said, or they do little harm.
+
+    Except for caps that lie 10 to 33 mm (median) from where they belong: this can be
+    accepted, and costs up to 75 mm (see doc/using.rst). What is not drawn: one fiducial
+    that is off by centimetres, names that nobody knows, heads of children.
+    """
+    wrong = turn, shift, unit * size
+    moved = displacement(patches, mistaken(patches, *wrong, [], fiducials))
+    errors = patches.errors(mistaken(patches, *wrong, exchanged, fiducials))
+    assert errors is None or errors.max() < 0.02 or 0.01 < moved < 0.033
+
+
+def displacement(patches, info):
+    """Return how far electrodes lie from where they belong (m, median)."""
+    points = np.array([ch["loc"][:3] for ch in info["chs"]])
+    return np.median(np.linalg.norm(points - patches.points, axis=1))
+
+
+def mistaken(patches, turn, shift, scale, exchanged, fiducials):
+    """Return an Info whose electrodes are moved, with fiducials that may be as well."""
+
+    def move(points):
+        return scale * points @ Rotation.from_rotvec(turn).as_matrix().T + shift
+
+    points = move(patches.points)
+    if exchanged:
+        points[exchanged] = points[np.roll(exchanged, 1)]
+    ch_pos = dict(zip(patches.names, points))
+    if fiducials == "none":
+        return make_info(ch_pos, "head")
+    given = patches.fiducials
+    if fiducials != "of the head":
+        given = move(given if fiducials == "of all" else given[list(fiducials)])
+    return make_info(ch_pos, **dict(zip(KEYS, given)))
 
 
 # --------------------------------------------------------------- real recordings

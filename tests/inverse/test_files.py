@@ -3,9 +3,11 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import importlib
 import json
 import os
 import stat
+import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from mne_deepsif.inverse import files
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
 
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 STORED = Path(__file__).parents[1] / "data" / "format1-deepsif.safetensors"
 EXPECTED = STORED.with_name("format1-estimate.npz")
 N_TIMES, SEED = 16, 6
@@ -215,7 +218,7 @@ def test_early_files_have_no_checksum(fname):
     estimator.save(fname)
 
     def forget(header, arrays):
-        del header["metrics_"], header["fingerprint_ch_names"]
+        del header["metrics_"], header["fingerprint_ch_names"], header["checksum"]
         del arrays["fingerprint.sensors"], arrays["fingerprint.parcels"]
 
     rewrite(fname, forget, checksum=False)
@@ -460,6 +463,9 @@ WRONG = {
     "terabytes wide": (size(width=10**9), "width=1000000000"),
     "endless blocks": (size(n_blocks=10**9), "n_blocks=10000"),
     "no width": (size(width=-7), "width=-7"),
+    "width of nothing": (size(width=0), "another size"),
+    "gates of nothing": (size(gate_width=0), "another size"),
+    "empty weight": (put("network.embed.weight", lambda x: x[:0]), "must hold finite"),
     "sizes of lists": (size(width=[7] * 9), "width must be an instance"),
     "unknown size": (size(depth=3), "depth"),
     "sizes no dict": (tell(sizes=3), ""),
@@ -543,6 +549,14 @@ def test_one_bit_is_enough(fname):
     at = content.index(arrays["network.embed.weight"].tobytes())
     content[at + 3] ^= 0x80
     fname.write_bytes(content)
+    with pytest.raises(ValueError, match="x-deepsif.*its checksum is wrong"):
+        read_deepsif(fname)
+
+
+def test_checksum_of_another_name(fname):
+    """Damage may hide the checksum, which does not make the file an early one."""
+    make_small().save(fname)
+    fname.write_bytes(fname.read_bytes().replace(b'"sha256":', b'"sha257":'))
     with pytest.raises(ValueError, match="x-deepsif.*its checksum is wrong"):
         read_deepsif(fname)
 
@@ -728,6 +742,49 @@ def test_fuzz_for_long(tmp_path):
     counts = fuzz(tmp_path, 12_000, seed=1)
     print("\n".join(f"{n:6d} {key}" for key, n in sorted(counts.items())))  # noqa: T201
     assert sum(counts.values()) == 12_000
+
+
+def test_mutated_files(tmp_path, monkeypatch):
+    """Mutations that know the format; figures of a longer run are in doc/files.rst."""
+    if not SCRIPTS.is_dir():
+        pytest.skip(f"needs {SCRIPTS}")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    mutated_files = importlib.import_module("mutated_files")
+    found = mutated_files.run(tmp_path, 420, seed=1)
+    assert found["problems"] == [] and found["left"] == []
+    assert max(found["peak_mb"].values()) < 200
+    counts = found["counts"]
+    assert all(count["refused"] > 0 for count in counts.values())
+    # some are harmless: they reach what the others do not
+    assert sum(count.get("read", 0) for count in counts.values()) > 40
+
+
+def test_long_windows_in_a_file(fname):
+    """A file of 7 kB asks for the longest window: that needs little memory."""
+    for kind in KINDS:
+        make_small(*kind).save(fname, overwrite=True)
+        rewrite(fname, tell(n_times_=9_999, sfreq_=100))
+        tracemalloc.start()
+        assert read_deepsif(fname).n_times_ == 9_999
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "architecture", "name"),
+    (
+        ("sensors", "published", "spatial.fc22.weight"),
+        ("backprojection", "compact", "readout.weight"),
+    ),
+)
+def test_weights_that_overflow_in_use(encoder, architecture, name):
+    """What reads well may fail on other data: with one clear error."""
+    estimator = make_small(encoder, architecture)
+    with torch.no_grad():
+        estimator.network_.get_parameter(name).fill_(3e38)
+    data, gain = np.ones((5, N_TIMES)), np.ones((5, 6))
+    with pytest.raises(ValueError, match="answer is not finite.*weights.*'generic'"):
+        estimator.model_.estimate(data, gain, estimator.sfreq_)
 
 
 json_values = st.recursive(

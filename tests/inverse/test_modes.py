@@ -39,6 +39,14 @@ def test_ratio(gain, ratio):
         assert found == pytest.approx(ratio, rel=0.15)  # the step of the grid is 1.26
 
 
+@pytest.mark.parametrize("unit", (5e-324, 1e300))
+def test_powers_at_the_end_of_the_numbers(gain, unit):
+    """Noise stays noise, without a warning of NumPy."""
+    values, _ = leadfield_modes(gain)
+    assert fit_ratio(np.full(20, unit), values) == 0.01
+    assert brain_share(np.full((2, 20), unit), values) == 0
+
+
 def test_power_above(gain):
     """Two rhythms of one pattern, at 20 and at 80 Hz."""
     _, vectors = leadfield_modes(gain)

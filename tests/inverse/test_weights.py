@@ -3,11 +3,17 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import gzip
 import hashlib
+import os
+import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
 
 import mne
 import numpy as np
@@ -256,6 +262,155 @@ def test_server_that_stalls(mirror, tmp_path, monkeypatch):
 def test_server_with_an_error(mirror, tmp_path):
     mirror.answer = lambda request: request.send_error(503)
     with pytest.raises(RuntimeError, match="'extra' could not be fetched.*503"):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def _answer(body=CONTENT, status=200, **headers):
+    """Return an answer with these headers; None leaves out the length."""
+
+    def answer(request):
+        request.send_response(status)
+        for name, value in {"content_length": len(body), **headers}.items():
+            if value is not None:
+                request.send_header(name.replace("_", "-"), str(value))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def _hang_up(request):
+    """Reset the connection within the content."""
+    _answer(CONTENT[:100], content_length=len(CONTENT))(request)
+    no_lingering = struct.pack("ii", 1, 0)
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+    request.connection.close()
+
+
+def _endless(request):
+    """Send the content again and again."""
+    _answer(content_length=None)(request)
+    with suppress(OSError):  # the client has given up
+        while True:
+            request.wfile.write(CONTENT)
+
+
+PAGE = b"<html><body>Please log in to this network.</body></html>"
+LIES = {
+    "short length": (_answer(content_length=10), "hash"),
+    "long length": (_answer(content_length=10**6), "IncompleteRead"),
+    "length of nonsense": (_answer(content_length="many"), ""),
+    "nothing": (_answer(b""), "hash"),
+    "other content": (_answer(CONTENT[::-1]), "hash"),
+    "content twice": (_answer(2 * CONTENT), "hash"),
+    "a page": (_answer(PAGE, content_type="text/html"), "hash"),
+    "a page of an error": (_answer(PAGE, 404), "404"),
+    "an error": (_answer(b"", 500), "500"),
+    "an error with the content": (_answer(status=500), "500"),
+    "a loop": (_answer(b"", 302, location="/extra.safetensors"), "redirects"),
+    "to a file": (_answer(b"", 302, location="file:///etc/hosts"), "adapters"),
+    "to nobody": (_answer(b"", 302, location="http://127.0.0.1:9/x"), "refused"),
+    "to nowhere": (_answer(b"", 302), "hash"),
+    "to nonsense": (_answer(b"", 302, location="http://"), ""),
+    "not packed": (_answer(content_encoding="gzip"), "decod"),
+    "packed by halves": (
+        _answer(gzip.compress(CONTENT)[:-20], content_encoding="gzip"),
+        "",
+    ),
+    "packed without a word": (_answer(gzip.compress(CONTENT)), "hash"),
+    "no HTTP": (lambda request: request.wfile.write(b"hello\r\n\r\n"), "hello"),
+    "hangs up": (_hang_up, ""),
+    "endless": (_endless, "the server sends more than 100000 bytes"),
+    "packed zeros": (
+        _answer(gzip.compress(bytes(10**6)), content_encoding="gzip"),
+        "the server sends more than 100000 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_server_that_lies(mirror, tmp_path, monkeypatch, name):
+    """One error with address, reason and remedy; the cache is as it was."""
+    monkeypatch.setattr(weights, "_LARGEST", 100_000)
+    old = tmp_path / "data" / "weights" / "extra.safetensors"
+    mirror.answer, reason = LIES[name]
+    match = f"(?s)'extra' could not be fetched from {os.environ['MNE_DEEPSIF_URL']}"
+    match += f"/extra.safetensors into .*{reason}.*check the connection.*'generic'"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+    old.write_bytes(b"damaged, but not by us")
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == [old]
+    assert old.read_bytes() == b"damaged, but not by us"
+    old.write_bytes(CONTENT)
+    n_requests = len(mirror.requests)
+    assert fetch_weights("extra") == old  # without asking the server
+    assert len(mirror.requests) == n_requests
+    assert old.read_bytes() == CONTENT
+
+
+def _slow(request):
+    """Send the content bit by bit."""
+    _answer(b"", content_length=len(CONTENT))(request)
+    for start in range(0, len(CONTENT), 200):
+        sleep(0.03)
+        request.wfile.write(CONTENT[start : start + 200])
+        request.wfile.flush()
+
+
+HONEST = {
+    "no length": _answer(content_length=None),
+    "packed": _answer(gzip.compress(CONTENT), content_encoding="gzip"),
+    "slow": _slow,
+    "called a page": _answer(content_type="text/html"),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_server_with_other_manners(mirror, tmp_path, monkeypatch, name):
+    """What counts is the content."""
+    monkeypatch.setattr(weights, "_TIMEOUT", 0.2)
+    mirror.answer = HONEST[name]
+    fname = fetch_weights("extra")
+    assert fname.read_bytes() == CONTENT and _cached(tmp_path) == [fname]
+
+
+def test_redirected_to_another_server(mirror, tmp_path):
+    """Mirrors do so; the hash says whether the file is the right one."""
+    port = mirror.server_port
+    there = f"http://localhost:{port}/there"
+
+    def redirect(request):
+        if request.path == "/there":
+            return _answer()(request)
+        return _answer(b"", 302, location=there)(request)
+
+    mirror.answer = redirect
+    assert fetch_weights("extra").read_bytes() == CONTENT
+    assert mirror.requests == ["/extra.safetensors", "/there"]
+
+
+@pytest.mark.parametrize("url", ("file:///tmp", "ftp://127.0.0.1", "nonsense", "http:"))
+def test_address_of_another_kind(mirror, tmp_path, monkeypatch, url):
+    monkeypatch.setenv("MNE_DEEPSIF_URL", url)
+    match = f"'extra' could not be fetched from {url}/.*MNE_DEEPSIF_URL"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+def test_download_interrupted(mirror, tmp_path, monkeypatch):
+    """After Ctrl-C nothing stays."""
+
+    def ctrl_c(file, content):
+        assert len(_cached(tmp_path)) == 1  # the unfinished file
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights._Limited, "write", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
         fetch_weights("extra")
     assert _cached(tmp_path) == []
 

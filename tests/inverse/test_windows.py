@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -101,3 +103,17 @@ def test_window_hop():
         1,
         64,
     ]
+
+
+@pytest.mark.parametrize("n_resampled", (9999, 10_000))
+def test_long_windows_need_little_memory(n_resampled):
+    """Not the square of their length, whether they are resampled or not."""
+    times = np.arange(10_000)
+    data = np.cos(np.pi * np.array([[0], [3], [9]]) * (times + 0.5) / 10_000)
+    windows = cut(data, 10_000, n_resampled)
+    tracemalloc.start()
+    blended = overlap_add(windows, 10_000, 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+    assert_allclose(blended, data, atol=2e-3)
