@@ -371,6 +371,9 @@ class PreparedPrior(PreparedModel):
         data = split_modes(self.prior, encoded.data)
         return reweigh(self.prior, _check_finite(variances), *data)
 
+    def _spectrum(self, variances):
+        return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
+
     def _estimate_batch(self, data, around, priors, mixing):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
