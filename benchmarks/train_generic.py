@@ -20,6 +20,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -270,13 +271,14 @@ def _push_away(points, scalp, clearance, step=0.002):
     tree, push = cKDTree(scalp), np.zeros(3)
     normals = scalp - scalp.mean(0)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    while True:
+    for number in count():
         distance, nearest = tree.query(points + push)
         outward = ((points + push - scalp[nearest]) * normals[nearest]).sum(1)
         close = nearest[np.sign(outward) * distance < clearance]
         if not close.size:
             return push
-        direction = normals[close].mean(0) + [0, 0, 0.2]
+        # a helmet that is still wedged goes straight up
+        direction = normals[close].mean(0) + [0, 0, 0.2 if number < 100 else 2.0]
         push += step * direction / np.linalg.norm(direction)
 
 

@@ -50,7 +50,7 @@ from mne_deepsif import Model
 from mne_deepsif.cache import whole_file
 from mne_deepsif.head.mesh import mesh_edges, vertex_areas
 from mne_deepsif.head.parcels import make_template_parcels
-from mne_deepsif.head.patterns import make_smoother
+from mne_deepsif.head.patterns import make_smoother, smooth_gains
 from mne_deepsif.head.template import (
     make_template_bem,
     make_template_source_space,
@@ -528,16 +528,14 @@ def draw_leadfield(head, simulation, rng, kind=None):
     gain_white = whitener @ (sensors.assumed @ to_parcels)
     gain_white /= np.sqrt(np.square(gain_white).mean())
     used, smooth = np.flatnonzero(parcel >= 0), make_smoother(head.mesh.graph(head.rr))
-    prior = make_prior(
-        smooth((whitener @ (sensors.assumed * head.mesh.area)).T, transpose=True)[used],
-        parcel[used],
-        simulation.profiles,
-    )
+    scales = smooth_gains((whitener @ (sensors.assumed * head.mesh.area)).T, smooth)
+    prior = make_prior(scales[1][used], parcel[used], simulation.profiles)
+    points = to_tensor(np.stack([gain[used] for gain in scales]))
     patch_gain = head.patches.activity @ (sensors.true * head.mesh.area).T
     targets = head.smoothed[:, used]
     assumed = CorticalLeadfield(
         kernels=backprojection_kernels(torch.as_tensor(gain_white)).float(),
-        scanning=prior.scan_kernels(),
+        scanning=prior.scan_kernels(points, torch.as_tensor(parcel[used])),
         prior=prior,
         spread=sparse_tensor(_spread(smooth, used, parcel, len(simulation.areas))),
         rr=to_tensor(head.rr[used]),

@@ -13,6 +13,8 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from mne_deepsif import Model, make_template_parcels, make_template_source_space
 from mne_deepsif.cache import cached
@@ -37,6 +39,9 @@ def pytest_configure(config):
     if "MNE_DEEPSIF_DATA" not in os.environ:
         os.environ["MNE_DEEPSIF_DATA"] = str(config.cache.mkdir("mne_deepsif_data"))
     mne.set_log_level("WARNING")
+    if hasattr(config, "workerinput"):  # one of several processes: one thread each
+        threadpool_limits(1)
+        torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # as in any process started in the background; some tests press Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,6 +11,10 @@ from scipy import sparse
 
 _SPREAD = 30e-6  # m²: mean square distance of the smoothing along the surface
 _N_EACH = 3  # fine patterns of a parcel; they hold 99 % of its gain's power
+_N_POINTS = 10  # vertices of a parcel at most, around which a scan looks for sources
+# How often activity around a point is smoothed, for each size of source: not at all,
+# once, to some 5 mm, or to some 10 mm.
+SCALES = (0, 1, 4)
 
 
 class PatternGain(NamedTuple):
@@ -24,11 +28,17 @@ class PatternGain(NamedTuple):
         Gain of uniform activity of each parcel.
     parcel : array of int, shape (n_fine,)
         The parcel of each fine pattern.
+    points : array of shape (n_scales, n_points, n_channels)
+        Gain of sources around some vertices, of growing size.
+    owner : array of int, shape (n_points,)
+        The parcel of each point.
     """
 
     fine: np.ndarray
     uniform: np.ndarray
     parcel: np.ndarray
+    points: np.ndarray
+    owner: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,17 @@ class Patterns:
         Their gain after projectors, V or T (T/m) per A/m.
     parcel : array of int, shape (n_fine,)
         The parcel of each fine pattern.
+    points : array of shape (n_scales, n_points, n_channels)
+        Gain of sources around some vertices, of growing size, after projectors.
+    owner : array of int, shape (n_points,)
+        The parcel of each point.
     """
 
     activity: sparse.csr_array
     gain: np.ndarray
     parcel: np.ndarray
+    points: np.ndarray
+    owner: np.ndarray
 
     def gain_of(self, matrix):
         """Return the gain after a linear operation on the channels.
@@ -64,7 +80,8 @@ class Patterns:
             The gain of the rows.
         """
         fine, uniform = np.split(matrix @ self.gain, [len(self.parcel)], axis=1)
-        return PatternGain(fine, uniform, self.parcel)
+        points = self.points @ matrix.T
+        return PatternGain(fine, uniform, self.parcel, points, self.owner)
 
     def to_parcels(self, leadfield):
         """Return the matrix from coefficients to the mean activity of the parcels.
@@ -105,11 +122,11 @@ def make_patterns(leadfield):
     n_parcels = leadfield.gain.shape[1]
     smooth = make_smoother(leadfield.surface_graph)
     area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
-    moments = (leadfield.whitener @ leadfield.vertex_gain * area).T
-    gain = smooth(moments, transpose=True)  # (n_vertices, rank)
+    scales = smooth_gains((leadfield.vertex_gain * area).T, smooth)
+    gain = scales[1] @ leadfield.whitener.T  # (n_vertices, rank)
     order = np.argsort(parcel, kind="stable")
     bounds = np.searchsorted(parcel[order], np.arange(n_parcels + 1))
-    rows, columns, values, owner = [], [], [], []
+    rows, columns, values, owner, points = [], [], [], [], []
     for index in range(n_parcels):
         members = order[bounds[index] : bounds[index + 1]]
         vectors = _leading_vectors(gain[members])
@@ -118,6 +135,7 @@ def make_patterns(leadfield):
         columns.append(np.tile(len(owner) + np.arange(n_found), len(members)))
         values.append(vectors.ravel())
         owner += [index] * n_found
+        points.append(members[:: max(1, -(-len(members) // _N_POINTS))])
     inside = np.flatnonzero(parcel >= 0)
     rows.append(inside)
     columns.append(len(owner) + parcel[inside])
@@ -126,7 +144,38 @@ def make_patterns(leadfield):
     shape = (len(parcel), len(owner) + n_parcels)
     density = sparse.csr_array((np.concatenate(values), entries), shape=shape)
     activity = (sparse.diags_array(area) @ smooth(density)).tocsr()
-    return Patterns(activity, leadfield.vertex_gain @ activity, np.array(owner, int))
+    points = np.concatenate(points)
+    return Patterns(
+        activity,
+        leadfield.vertex_gain @ activity,
+        np.array(owner, int),
+        np.stack([gain[points] for gain in scales]),
+        parcel[points],
+    )
+
+
+def smooth_gains(gain, smooth):
+    """Return gains of sources of growing size, one for each of ``SCALES``.
+
+    Parameters
+    ----------
+    gain : array of shape (n_vertices, n_channels)
+        Gain of the vertices.
+    smooth : callable
+        What :func:`make_smoother` returned.
+
+    Returns
+    -------
+    gains : list of array of shape (n_vertices, n_channels)
+        The gains.
+    """
+    gains, n_done = [], 0
+    for n_times in SCALES:
+        for _ in range(n_times - n_done):
+            gain = smooth(gain, transpose=True)
+        gains.append(gain)
+        n_done = n_times
+    return gains
 
 
 def _leading_vectors(gain):

@@ -13,13 +13,14 @@ from scipy import sparse
 
 from ..head.parcels import Parcels
 from ..network.device import resolve_device, sparse_tensor
-from ..network.encoder import backprojection_kernels, encode_windows
+from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
 from ..network.prior import (
     CorticalPrior,
     Explained,
     Spectrum,
     patch_profiles,
     prior_variances,
+    reweigh,
     split_modes,
 )
 from .windows import covering, cut, overlap_add, pad, window_hop, window_length
@@ -296,18 +297,25 @@ class PreparedPrior(PreparedModel):
     def __init__(self, model, gain, patterns=None):
         super().__init__(model, gain)
         self.has_patterns = patterns is not None
-        fine, parcel, uniform = self.gain, torch.arange(gain.shape[1]), self.gain
+        fine, uniform = self.gain, self.gain
+        parcel = owner = torch.arange(gain.shape[1])
+        points = self.gain.T.expand(N_SCALES, -1, -1)
         if patterns is not None:
             fine = self._to_tensor(patterns.fine)
             uniform = self._to_tensor(patterns.uniform)
-            parcel = torch.as_tensor(patterns.parcel)
+            points = self._to_tensor(patterns.points)
+            parcel, owner = (
+                torch.as_tensor(x) for x in (patterns.parcel, patterns.owner)
+            )
         with torch.inference_mode():
             self.kernels = backprojection_kernels(self.gain.double()).float()
             self.prior = CorticalPrior(
                 fine, parcel.to(self.gain.device), uniform, model._profiles
             )
-            scans = model.network.sizes.get("scan_width", 0) > 0
-            self.scanning = self.prior.scan_kernels() if scans else None
+            self.scanning = None
+            if model.network.sizes.get("scan_width", 0):
+                owner = owner.to(self.gain.device)
+                self.scanning = self.prior.scan_kernels(points, owner)
 
     def window(self, sfreq):
         """Return the length of a long window in samples of the data."""
@@ -359,7 +367,12 @@ class PreparedPrior(PreparedModel):
             data, self.kernels, n_components, scanning=self.scanning
         )
         answer = network(encoded.X).mT
-        return _check_finite(prior_variances(answer, self.model.parcels.n_parcels))
+        variances = prior_variances(answer, self.model.parcels.n_parcels)
+        data = split_modes(self.prior, encoded.data)
+        return reweigh(self.prior, _check_finite(variances), *data)
+
+    def _spectrum(self, variances):
+        return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
 
     def _estimate_batch(self, data, around, priors, mixing):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
@@ -370,11 +383,11 @@ class PreparedPrior(PreparedModel):
         data = data.float()
         modes, rest = split_modes(self.prior, data)
         each = torch.arange(len(data), device=data.device)
-        best = Spectrum(self.prior, own).explain(modes, rest, each)
+        best = self._spectrum(own).explain(modes, rest, each)
         best = best._replace(cost=best.cost + _GAIN / data.shape[2])
         variances = own
         near, around = torch.unique(around, return_inverse=True)
-        spectrum = Spectrum(self.prior, priors[near])
+        spectrum = self._spectrum(priors[near])
         for which in around.T:
             other = spectrum.explain(modes, rest, which)
             better = other.cost < best.cost

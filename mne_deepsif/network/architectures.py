@@ -6,6 +6,12 @@
 import torch
 from torch import nn
 
+from .encoder import N_SCALES
+
+
+# of the scales' largest scores, which differ by some hundredths
+_CONTRAST = 30.0
+
 
 class CompactNetwork(nn.Module):
     """The default: linear filters whose gates open where the window has power.
@@ -93,7 +99,8 @@ class CompactNetwork(nn.Module):
         There are ``2 * n_parcels`` rows: the part of each parcel's activity that is
         piecewise, and the part that belongs to a patch. The roots of their shares are
         the factors, so that the power is split. Without shares, there is one row for
-        each parcel. With a scan, the scores' answer follows as ``n_times`` more.
+        each parcel. With a scan, the scores' answer follows as ``N_SCALES * n_times``
+        more.
         """
         n_features = self.embed.in_features
         X, scores = X[..., :n_features], X[..., n_features:]
@@ -119,36 +126,52 @@ class CompactNetwork(nn.Module):
 class _Scan(nn.Module):
     """Turn the scores of a scan into an answer: sharpened and gated.
 
-    A focal source is where the score is largest, but the scores around it are nearly as
-    large. So they are raised to a power that the state of the gates chooses.
+    A source is where the score of its size is largest, but the scores around it are
+    nearly as large. So they are raised to a power, and each scale has a weight. Both
+    depend on the state of the gates, and on which scale has the largest score.
     """
 
     def __init__(self, n_parcels, gate_width, width):
         super().__init__()
         self.power = nn.Sequential(
-            nn.Linear(n_parcels, width, bias=False),
-            nn.Linear(width, gate_width, bias=False),
+            nn.Linear(N_SCALES * n_parcels, width // 2, bias=False),
+            nn.Linear(width // 2, gate_width, bias=False),
         )
         self.gate = nn.Sequential(
             nn.Linear(gate_width, width, bias=False), nn.Linear(width, n_parcels)
         )
-        self.exponent = nn.Linear(gate_width, 1)
+        self.exponent = nn.Linear(gate_width, N_SCALES)
+        self.weight = nn.Linear(gate_width, N_SCALES)
+        self.compare = nn.Linear(N_SCALES, 2 * N_SCALES, bias=False)
         nn.init.zeros_(self.power[1].weight)
         nn.init.constant_(self.gate[1].bias, -3.0)
-        nn.init.constant_(self.exponent.bias, 10.0)
+        nn.init.constant_(self.exponent.bias, 15.0)
+        nn.init.zeros_(self.weight.weight)
+        nn.init.zeros_(self.weight.bias)
+        nn.init.zeros_(self.compare.weight)
 
     def forward(self, scores, state):
-        """Map (n_batch, n_components, n_parcels), (n_batch, gate_width) to scores."""
+        """Map scores (n_batch, n_components, N_SCALES * n_parcels) to an answer.
+
+        The state is (n_batch, gate_width). The answer has N_SCALES times as many
+        components.
+        """
         state = _normalise(state)
         gate = nn.functional.softplus(self.gate(state).float())
-        exponent = nn.functional.softplus(self.exponent(state).float())
-        scores = scores.float()
-        largest = scores.amax(2, keepdim=True)
-        relative = (scores / largest.clamp_min(1e-6)).clamp_min(1e-3)
-        sharp = (exponent[:, None] * relative.log()).exp()
+        scores = scores.float().unflatten(2, (N_SCALES, -1))
+        largest = scores.amax(3).clamp_min(1e-6)  # (n_batch, n_components, N_SCALES)
+        best = largest.amax(2, keepdim=True)
+        compared = self.compare(_CONTRAST * (largest / best).log()).float()
+        compared = compared.split(N_SCALES, 2)
+        exponent, weight = (
+            layer(state).float()[:, None] + part
+            for layer, part in zip((self.exponent, self.weight), compared, strict=True)
+        )
+        relative = (scores / largest[..., None]).clamp_min(1e-3)
+        sharp = (nn.functional.softplus(exponent)[..., None] * relative.log()).exp()
         # a component counts by its size
-        size = largest / largest.amax(1, keepdim=True).clamp_min(1e-6)
-        return size * sharp * gate[:, None]
+        size = best / best.amax(1, keepdim=True) * torch.sigmoid(weight)
+        return (size[..., None] * sharp).flatten(1, 2) * gate[:, None]
 
 
 def _scaled(answer):

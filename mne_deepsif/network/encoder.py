@@ -15,7 +15,7 @@ from torch import nn
 # lambda² = 1/SNR². The first suits averages of SNR 3, the second clean data.
 REGULARIZATIONS = (0.1, 0.003)
 N_KERNELS = len(REGULARIZATIONS)
-N_SCANNED = 3  # dimensions of each parcel's subspace in a scan
+N_SCALES = 3  # sizes of the sources that a scan looks for
 
 
 def backprojection_kernels(gain_white, regularizations=REGULARIZATIONS):
@@ -142,24 +142,23 @@ def encode(data, kernels=None, n_kernels=N_KERNELS):
 
 
 def scan(patterns, kernels):
-    """Scan patterns of data with subspaces, one for each parcel.
+    """Scan patterns of data with topographies of sources, some in each parcel.
 
     Parameters
     ----------
     patterns : tensor of shape (n_batch, n_channels, n_components)
         Patterns of the principal components.
-    kernels : tensor of shape (n_parcels * n_each, n_channels)
+    kernels : tensor of shape (N_SCALES * n_parcels, n_most, n_channels)
         See :meth:`CorticalPrior.scan_kernels`.
 
     Returns
     -------
-    scores : tensor of shape (n_batch, n_components, n_parcels)
-        Size of each pattern within each subspace, divided by its root mean square over
-        components and parcels.
+    scores : tensor of shape (n_batch, n_components, N_SCALES * n_parcels)
+        How large each pattern is for the best topography of each parcel, divided by the
+        root mean square over components, scales and parcels.
     """
-    n_each = N_SCANNED
-    scores = nn.functional.linear(patterns.mT.contiguous(), kernels)
-    scores = torch.linalg.vector_norm(scores.unflatten(2, (-1, n_each)), dim=3)
+    scores = nn.functional.linear(patterns.mT.contiguous(), kernels.flatten(0, 1))
+    scores = scores.abs().unflatten(2, (-1, kernels.shape[1])).amax(3)
     size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
     size = size / scores.shape[2] ** 0.5
     return scores / torch.where(size > 0, size, 1.0)
@@ -200,7 +199,7 @@ def encode_windows(
         See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
         Number of principal components that represent the times. Only with kernels.
-    scanning : tensor of shape (n_parcels * n_each, rank) | None
+    scanning : tensor of shape (N_SCALES * n_parcels, n_most, rank) | None
         Kernels of :func:`scan`, for networks that read its scores as well.
     whitener : tensor of shape (rank, n_channels) | None
         Whitens the data. None if they are white already.

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .encoder import N_SCANNED
-
 _EXPONENT = 0.6  # of the answer's power: 0 would be a minimum norm, more is sparser
 _FLOOR = 0.05  # prior variance of a silent parcel, over the mean of all
+_MOST_CHANGE = (1e-4, 1e4)  # of a variance's evidence
 _LAMBDAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # noise over signal, mean over channels
 _NEIGHBOUR, _N_STEPS = 0.3, 3  # how far a patch reaches beyond its parcel
 _TAIL = 1e-4  # share of the gain's power that the modes leave out
@@ -98,62 +97,75 @@ class CorticalPrior:
         self.fine, self.parcel = self.modes.T @ fine, parcel
         self.patch = self.modes.T @ patch
         rows, columns = torch.triu_indices(*[len(self.fine)] * 2, device=fine.device)
+        self._triangle = rows, columns
         self._full = torch.zeros(
             len(self.fine), len(self.fine), dtype=torch.long, device=fine.device
         )
         self._full[rows, columns] = torch.arange(len(rows), device=fine.device)
         self._full[columns, rows] = self._full[rows, columns]
-        blocks = self._by_parcel()
+        blocks = _pad_by_owner(self.fine.T, parcel, self.n_parcels).mT
         squares = [part @ part.mT for part in blocks.split(64)]
         squares = torch.cat([part[:, rows, columns] for part in squares])
         patches = self.patch.T[:, rows] * self.patch.T[:, columns]
         self._squares = torch.cat([squares, patches])
 
-    def _by_parcel(self):
-        """Return the fine gains as (n_parcels, n_modes, n_most), padded with zeros."""
-        order = torch.argsort(self.parcel, stable=True)
-        parcel = self.parcel[order]
-        counts = torch.bincount(parcel, minlength=self.n_parcels)
-        first = torch.cumsum(counts, 0) - counts
-        place = torch.arange(len(parcel), device=parcel.device) - first[parcel]
-        shape = (self.n_parcels, int(counts.max()), len(self.fine))
-        blocks = torch.zeros(shape, device=parcel.device)
-        blocks[parcel, place] = self.fine.T[order]
-        return blocks.mT
+    def scan_kernels(self, points, owner, regularization=0.1):
+        """Compute kernels that tell how well single topographies explain the data.
 
-    def scan_kernels(self, regularization=0.1):
-        """Compute kernels that tell how much of the data each parcel could explain.
-
-        As sLORETA does, but with the leading directions of the parcel's fine patterns
-        instead of one topography. So a source is seen at its place whatever its
-        orientation within the parcel.
+        As sLORETA does, with the covariance that equal variances of all fine patterns
+        give to the data.
 
         Parameters
         ----------
+        points : tensor of shape (n_scales, n_points, n_channels)
+            Whitened topographies of sources around some points, of growing size.
+        owner : tensor of int, shape (n_points,)
+            The parcel of each point.
         regularization : float
             Noise over the mean power of a channel's gain.
 
         Returns
         -------
-        kernels : tensor of shape (n_parcels * n_each, n_channels)
-            Kernels; the squares of a parcel's ``n_each`` sum to its score.
+        kernels : tensor of shape (n_scales * n_parcels, n_most, n_channels)
+            Kernels of the points of each parcel, for one scale after the other. A
+            parcel with fewer points than others has zeros in their place.
         """
-        blocks = self._by_parcel().double()  # (n_parcels, n_modes, n_most)
-        fine = self.fine.double()
+        fine = (self.modes @ self.fine).double()
         covariance = fine @ fine.T
         level = regularization * covariance.trace() / len(covariance)
         covariance += level * torch.eye(len(covariance), device=fine.device)
-        vectors = torch.linalg.eigh(blocks.mT @ blocks)[1].flip(2)[:, :, :N_SCANNED]
-        directions = blocks @ vectors
-        kernels = torch.linalg.solve(covariance, directions)
-        values, vectors = torch.linalg.eigh(directions.mT @ kernels)
-        # a parcel may have fewer directions
-        seen = values > 1e-6 * values[:, -1:].clamp_min(1e-30)
-        roots = torch.where(seen, values, torch.inf).rsqrt()
-        kernels = (kernels @ (vectors * roots[:, None])).mT
-        missing = N_SCANNED - kernels.shape[1]
-        kernels = torch.nn.functional.pad(kernels, (0, 0, 0, missing))
-        return (kernels @ self.modes.T.double()).flatten(0, 1).float()
+        points = points.double()
+        kernels = torch.linalg.solve(covariance, points.mT).mT
+        size = (kernels * points).sum(2, keepdim=True)
+        seen = size > 1e-9 * size.amax().clamp_min(1e-30)
+        kernels = torch.where(seen, kernels * size.rsqrt(), 0.0).float()
+        kernels = _pad_by_owner(kernels.transpose(0, 1), owner, self.n_parcels)
+        return kernels.movedim(2, 0).flatten(0, 1)
+
+    def evidence(self, weights, inverse):
+        """Compare the power that data hold of each parcel with what is expected of it.
+
+        Parameters
+        ----------
+        weights : tensor of shape (n_windows, n_modes, n_times)
+            Data divided by their covariance.
+        inverse : tensor of shape (n_windows, n_modes, n_modes)
+            Inverse of that covariance.
+
+        Returns
+        -------
+        ratios : tensor of shape (n_windows, 2 * n_parcels)
+            Summed over times. All the same where the prior variances are right, up to
+            chance. A parcel that explains more than its variance allows has more.
+        """
+        rows, columns = self._triangle
+        twice = torch.where(rows == columns, 1.0, 2.0)  # the triangle holds half
+        expected = (inverse[:, rows, columns] * twice) @ self._squares.T
+        fine = (weights.mT @ self.fine).square().sum(1)
+        total = torch.zeros(len(fine), self.n_parcels, device=fine.device)
+        fine = total.index_add(1, self.parcel, fine)
+        patch = (weights.mT @ self.patch).square().sum(1)
+        return torch.cat([fine, patch], 1) / expected.clamp_min(1e-20)
 
     def covariance(self, variances):
         """Compute the covariance of the data's modes: (n_windows, n_modes, n_modes)."""
@@ -179,6 +191,19 @@ class CorticalPrior:
         fine = weights @ self.fine * fine[:, None, self.parcel]
         patch = (weights @ self.patch * patch[:, None]) @ self.profiles.T
         return torch.cat([fine, patch], 2).mT
+
+
+def _pad_by_owner(rows, owner, n_owners):
+    """Gather rows (n_rows, ...) by owner: (n_owners, n_most, ...), padded with zeros."""
+    order = torch.argsort(owner, stable=True)
+    owner = owner[order]
+    counts = torch.bincount(owner, minlength=n_owners)
+    first = torch.cumsum(counts, 0) - counts
+    place = torch.arange(len(owner), device=owner.device) - first[owner]
+    shape = (n_owners, int(counts.max()), *rows.shape[1:])
+    padded = torch.zeros(shape, device=rows.device)
+    padded[owner, place] = rows[order]
+    return padded
 
 
 def _leading_modes(gain):
@@ -215,15 +240,15 @@ class Spectrum:
 
     Parameters
     ----------
-    prior : CorticalPrior
-        The prior of the leadfield.
-    variances : tensor of shape (n_priors, 2 * n_parcels)
-        Prior variances.
+    covariance : tensor of shape (n_priors, n_modes, n_modes)
+        See :meth:`CorticalPrior.covariance`.
+    n_channels : int
+        Number of channels; noise is in those outside of the modes as well.
     """
 
-    def __init__(self, prior, variances):
-        self.n_channels = prior.n_channels
-        values, self.vectors = torch.linalg.eigh(prior.covariance(variances))
+    def __init__(self, covariance, n_channels):
+        self.n_channels = n_channels
+        values, self.vectors = torch.linalg.eigh(covariance)
         self.values = values.clamp_min(0)
         level = self.values.sum(1) / self.n_channels
         self.level = torch.where(level == 0, 1.0, level)
@@ -283,17 +308,66 @@ def split_modes(prior, data):
     return modes, rest.clamp_min(0)
 
 
-def differentiable_estimate(prior, variances, data):
-    """Estimate activity so that the gradient reaches the prior variances.
+def reweigh(prior, variances, modes, rest):
+    """Adapt prior variances to data: one step to the maximum of their likelihood.
 
-    The noise level is chosen as in :meth:`Spectrum.explain`, and then held.
+    A parcel gains variance if it explains more of the data than its variance lets
+    expect, and loses if it explains less. So what the network gave to too many parcels
+    is taken from those that the data do not need. The gradient reaches the variances.
 
     Parameters
     ----------
     prior : CorticalPrior
         The prior of the leadfield.
     variances : tensor of shape (n_windows, 2 * n_parcels)
-        Prior variances.
+        What :func:`prior_variances` returned.
+    modes, rest : tensor
+        The data, see :func:`split_modes`.
+
+    Returns
+    -------
+    variances : tensor of shape (n_windows, 2 * n_parcels)
+        The variances, of the same scale as before.
+
+    Notes
+    -----
+    The step is that of the convex bound on the log determinant :footcite:p:`WipfEtAl2010`:
+    each variance times the root of the power found over that expected.
+    """
+    factor, noise = _factor(prior, variances, modes, rest)
+    weights = torch.cholesky_solve(modes, factor)
+    ratios = prior.evidence(weights, torch.cholesky_inverse(factor))
+    power = (weights * modes).sum((1, 2)) + rest / noise
+    ratios = ratios * (prior.n_channels / power.clamp_min(1e-30))[:, None]
+    moved = variances * ratios.clamp(*_MOST_CHANGE).sqrt()
+    moved = moved / moved.mean(1, keepdim=True).clamp_min(1e-30) + _FLOOR / 2
+    return torch.where(variances.amax(1, keepdim=True) == 0, 0.0, moved)
+
+
+def _factor(prior, variances, modes, rest):
+    """Return the Cholesky factor of the data's covariance, and the noise in it.
+
+    The noise level is chosen as in :meth:`Spectrum.explain`, and then held.
+    """
+    covariance = prior.covariance(variances)
+    with torch.no_grad():
+        each = torch.arange(len(modes), device=modes.device)
+        spectrum = Spectrum(covariance, prior.n_channels)
+        noise = spectrum.explain(modes, rest, each).noise
+    unit = torch.eye(covariance.shape[1], device=covariance.device)
+    factor, _ = torch.linalg.cholesky_ex(covariance + noise[:, None, None] * unit)
+    return factor, noise
+
+
+def differentiable_estimate(prior, variances, data):
+    """Estimate activity so that the gradient reaches the prior variances.
+
+    Parameters
+    ----------
+    prior : CorticalPrior
+        The prior of the leadfield.
+    variances : tensor of shape (n_windows, 2 * n_parcels)
+        What :func:`prior_variances` returned.
     data : tensor of shape (n_windows, n_channels, n_times)
         Whitened data.
 
@@ -302,11 +376,7 @@ def differentiable_estimate(prior, variances, data):
     coefficients : tensor of shape (n_windows, n_fine + n_parcels, n_times)
         As :meth:`CorticalPrior.estimate` returns them.
     """
-    with torch.no_grad():
-        modes, rest = split_modes(prior, data)
-        each = torch.arange(len(data), device=data.device)
-        noise = Spectrum(prior, variances).explain(modes, rest, each).noise
-    covariance = prior.covariance(variances)
-    unit = torch.eye(covariance.shape[1], device=covariance.device)
-    factor, _ = torch.linalg.cholesky_ex(covariance + noise[:, None, None] * unit)
+    modes, rest = split_modes(prior, data)
+    variances = reweigh(prior, variances, modes, rest)
+    factor, _ = _factor(prior, variances, modes, rest)
     return prior.estimate(variances, torch.cholesky_solve(modes, factor))

@@ -142,11 +142,11 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
     places = np.sort(rng.choice(inside, n_places, replace=False))
     smoothed = make_smoother(graph)(patches.activity.T.tocsr()).T.tocsr()
     area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
-    prior, spread = _make_prior(leadfield, parcels, area)
+    prior, scanning, spread = _make_prior(leadfield, parcels, area)
     gain = torch.as_tensor(leadfield.gain_white)
     assumed = CorticalLeadfield(
         kernels=backprojection_kernels(gain / gain.square().mean().sqrt()).float(),
-        scanning=prior.scan_kernels() if scans else None,
+        scanning=scanning if scans else None,
         prior=prior,
         spread=sparse_tensor(spread[places]),
         rr=to_tensor(rr[places]),
@@ -162,7 +162,7 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
 
 
 def _make_prior(leadfield, parcels, area):
-    """Return the prior, and the matrix from coefficients to activity (A/m)."""
+    """Return the prior, a scan, and the matrix from coefficients to activity (A/m)."""
     patterns = make_patterns(leadfield)
     gain = patterns.gain_of(leadfield.whitener)
     unit = np.sqrt(np.mean(np.square(gain.fine)))
@@ -172,8 +172,11 @@ def _make_prior(leadfield, parcels, area):
         to_tensor(gain.uniform / unit),
         to_tensor(patch_profiles(parcels.adjacency)),
     )
+    scanning = prior.scan_kernels(
+        to_tensor(gain.points / unit), torch.as_tensor(gain.owner)
+    )
     inverse = np.divide(1, area, out=np.zeros_like(area), where=area > 0)
-    return prior, (sparse.diags_array(inverse) @ patterns.activity).tocsr()
+    return prior, scanning, (sparse.diags_array(inverse) @ patterns.activity).tocsr()
 
 
 def _make_truth(leadfield, gain, moments, covariance, rng):

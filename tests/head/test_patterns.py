@@ -47,6 +47,29 @@ def test_three_for_each_parcel(leadfield, patterns):
     assert outside.any() and not patterns.activity[outside].count_nonzero()
 
 
+def test_points_are_sources_of_growing_size(leadfield, patterns):
+    """Up to ten vertices of each parcel: alone, then smoothed once and four times."""
+    found = patterns.gain_of(leadfield.whitener)
+    counts = np.bincount(found.owner, minlength=leadfield.gain.shape[1])
+    sizes = np.bincount(np.concatenate(leadfield.parcel_of_vertex) + 1)[1:]
+    assert counts.max() <= 10 and counts.min() >= 4
+    assert (counts == sizes)[sizes <= 10].all()
+    assert found.points.shape == (3, len(found.owner), len(leadfield.whitener))
+    # the first point of parcel 7, by hand
+    vertex = np.flatnonzero(np.concatenate(leadfield.parcel_of_vertex) == 7)[0]
+    density = np.zeros(leadfield.vertex_gain.shape[1])
+    density[vertex] = 1.0
+    smooth = module.make_smoother(leadfield.surface_graph)
+    area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
+    row = np.flatnonzero(found.owner == 7)[0]
+    for scale, n_times in enumerate(module.SCALES):
+        activity = density
+        for _ in range(n_times):
+            activity = smooth(activity)
+        expected = leadfield.whitener @ leadfield.vertex_gain @ (area * activity)
+        assert_allclose(found.points[scale, row], expected, rtol=1e-6, atol=1e-9)
+
+
 def test_they_hold_what_the_sensors_see(leadfield, patterns):
     """Of smooth activity within a parcel, nearly all of the field."""
     smooth = module.make_smoother(leadfield.surface_graph)

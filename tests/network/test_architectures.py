@@ -13,6 +13,7 @@ from mne_deepsif.network.architectures import (
     PublishedNetwork,
     make_network,
 )
+from mne_deepsif.network.encoder import N_SCALES
 
 # --------------------------------------------------------------- networks
 
@@ -153,22 +154,25 @@ def test_scan_adds_to_the_answer():
     generator = torch.Generator().manual_seed(3)
     torch.nn.init.normal_(network.readout.weight, generator=generator)
     X = torch.randn(4, 2, 12, generator=generator)
-    scores = torch.rand(4, 2, 7, generator=generator)
+    scores = torch.rand(4, 2, N_SCALES * 7, generator=generator)
     with torch.inference_mode():
         output = network(torch.cat([X, scores], 2))
         scaled = network(torch.cat([X, scores * torch.tensor([[[3.0], [1.0]]])], 2))
         silent = network(torch.cat([X, 0 * scores], 2))
-    assert output.shape == (4, 4, 7)
-    answer, scan = output.split(2, 1)
+    assert output.shape == (4, 2 + 2 * N_SCALES, 7)
+    answer, scan = output.split([2, 2 * N_SCALES], 1)
     assert_allclose(answer.square().sum(1).amax(1), 1, rtol=1e-4)
     assert (scan > 0).all() and not silent[:, 2:].any()
     torch.nn.init.zeros_(network.scan.gate[1].weight)  # the same for all parcels
     with torch.inference_mode():
-        scan = network(torch.cat([X, scores], 2))[:, 2:]
-    assert torch.equal(scan.argmax(2), scores.argmax(2))
+        scan = network(torch.cat([X, scores], 2))[:, 2:].unflatten(1, (2, N_SCALES))
+    scores = scores.unflatten(2, (N_SCALES, 7))
+    assert torch.equal(scan.argmax(3), scores.argmax(3))
+    # at first, each scale has half of the weight
     gate = torch.nn.functional.softplus(torch.tensor(-3.0)).item()
-    assert_allclose(scan.amax((1, 2)), gate, rtol=1e-5)
-    assert (scaled[:, 3].amax(1) < output[:, 3].amax(1)).all()  # weaker beside it
+    assert_allclose(scan.amax((1, 3)), np.full((4, N_SCALES), gate / 2), rtol=1e-5)
+    weaker = scaled[:, 2:].unflatten(1, (2, N_SCALES))[:, 1]  # beside the first
+    assert (weaker.amax(2) < output[:, 2 + N_SCALES :].amax(2)).all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.sparse.csgraph import shortest_path
 
-from mne_deepsif.network.encoder import backprojection_kernels, scan
+from mne_deepsif.network.encoder import N_SCALES, backprojection_kernels, scan
 from mne_deepsif.network.prior import (
     _EXPONENT,
     _FLOOR,
@@ -19,6 +19,7 @@ from mne_deepsif.network.prior import (
     differentiable_estimate,
     patch_profiles,
     prior_variances,
+    reweigh,
     split_modes,
 )
 
@@ -52,10 +53,15 @@ def case():
     return [torch.as_tensor(rng.standard_normal(s)).float() for s in shapes]
 
 
+def spectrum_of(prior, variances):
+    """Return eigenvalues and eigenvectors of the data's covariance."""
+    return Spectrum(prior.covariance(variances), prior.n_channels)
+
+
 def solve(prior, variances, data):
     """Return the coefficients of data, and the cost of the prior."""
     modes, each = split_modes(prior, data), torch.arange(len(data))
-    found = Spectrum(prior, variances).explain(*modes, each)
+    found = spectrum_of(prior, variances).explain(*modes, each)
     return prior.estimate(variances, found.weights), found.cost
 
 
@@ -128,7 +134,7 @@ def test_covariance_is_that_of_the_estimate(prior, case):
     patch = prior.patch @ torch.linalg.solve(prior.profiles, estimate[:, len(PARCEL) :])
     expected = prior.covariance(variances) @ weights
     assert_allclose(fine + patch, expected, atol=1e-4 * expected.abs().max())
-    found = Spectrum(prior, variances).explain(weights, torch.zeros(3), torch.arange(3))
+    found = spectrum_of(prior, variances).explain(weights, torch.zeros(3), torch.arange(3))
     expected = prior.covariance(variances) @ found.weights
     assert_allclose(found.predicted, expected, atol=1e-4 * expected.abs().max())
 
@@ -177,7 +183,7 @@ def test_windows_do_not_mix(prior, case):
     assert_allclose(alone[0], together[1], rtol=1e-4, atol=1e-5)
     assert_allclose(cost, costs[1:2], rtol=1e-5)
     modes = prior.modes.T @ data
-    spectrum = Spectrum(prior, variances)
+    spectrum = spectrum_of(prior, variances)
     turned = spectrum.explain(modes[[2, 0]], torch.zeros(2), torch.tensor([2, 0]))
     assert_allclose(turned.cost, costs[[2, 0]], rtol=1e-4)
 
@@ -201,7 +207,7 @@ def test_the_true_prior_is_the_likelier(prior):
     data = (data + 1e-2 * torch.as_tensor(rng.standard_normal(data.shape)).float())[
         None
     ]
-    spectrum, rest = Spectrum(prior, variances), torch.zeros(1)
+    spectrum, rest = spectrum_of(prior, variances), torch.zeros(1)
     costs = [
         float(spectrum.explain(data, rest, torch.tensor([k])).cost) for k in (0, 1)
     ]
@@ -215,45 +221,106 @@ def test_gradient(prior, case):
     answer.requires_grad_()
     variances = prior_variances(answer, N_PARCELS)
     found = differentiable_estimate(prior, variances, data)
-    expected, _ = solve(prior, variances.detach(), data)
+    held = variances.detach()
+    held = reweigh(prior, held, *split_modes(prior, data))
+    expected, _ = solve(prior, held, data)
     assert_allclose(found.detach(), expected, rtol=1e-3, atol=1e-5)
     found.square().sum().backward()
     assert torch.isfinite(answer.grad).all() and answer.grad.any()
 
 
+# ------------------------------------------------------- evidence of the data
+
+
+def test_evidence_is_flat_where_the_prior_is_right(prior):
+    """Many data of the prior itself: each parcel explains what is expected of it."""
+    generator = torch.Generator().manual_seed(6)
+    variances = torch.rand(1, 2 * N_PARCELS, generator=generator) + 0.1
+    covariance = prior.covariance(variances)[0] + 0.1 * torch.eye(len(prior.fine))
+    factor = torch.linalg.cholesky(covariance)
+    noise = torch.randn(len(factor), 40_000, generator=generator)
+    inverse = torch.linalg.inv(covariance)
+    ratios = prior.evidence((inverse @ factor @ noise)[None], inverse[None])
+    used = torch.cat([torch.bincount(prior.parcel, minlength=N_PARCELS) > 0] * 2)
+    used[N_PARCELS:] = True
+    assert_allclose(ratios[0, used] / 40_000, 1, atol=0.05)
+    # the sum over a parcel's patterns, by hand
+    fine = prior.fine[:, prior.parcel == 3]
+    weights = torch.randn(1, len(factor), 5, generator=generator)
+    found = (fine.T @ weights[0]).square().sum() / (fine.T @ inverse @ fine).trace()
+    assert_allclose(prior.evidence(weights, inverse[None])[0, 3], found, rtol=1e-3)
+
+
+def test_reweighing_raises_the_likelihood(prior):
+    """Variance goes to the parcel that holds the source; the data become likelier."""
+    variances = torch.ones(2, 2 * N_PARCELS)
+    rng = np.random.default_rng(7)
+    fine = (prior.modes @ prior.fine)[:, prior.parcel == 5]
+    data = fine @ torch.as_tensor(rng.standard_normal((2, fine.shape[1], 6))).float()
+    data += 0.1 * torch.as_tensor(rng.standard_normal(data.shape)).float()
+    costs = [solve(prior, variances, data)[1]]
+    for _ in range(3):
+        variances = reweigh(prior, variances, *split_modes(prior, data))
+        costs.append(solve(prior, variances, data)[1])
+        assert (variances[:, :N_PARCELS].argmax(1) == 5).all()
+    assert (torch.diff(torch.stack(costs), dim=0) < -0.5).all()
+    # neither sign nor scale of the data matters, nor that of other windows
+    again = reweigh(prior, variances, *split_modes(prior, -1e-3 * data))
+    expected = reweigh(prior, variances[:1], *split_modes(prior, data[:1]))
+    assert_allclose(again[:1], expected, rtol=1e-3)
+
+
+def test_reweighing_keeps_silence(prior, case):
+    """No answer stays none, and without data nothing breaks."""
+    answer, data = case
+    answer[0], data[1] = 0, 0
+    variances = prior_variances(answer, N_PARCELS)
+    found = reweigh(prior, variances, *split_modes(prior, data))
+    assert not found[0].any() and torch.isfinite(found).all()
+    assert_allclose(found[1:].mean(1), 1 + _FLOOR / 2, rtol=1e-4)
+
+
 # --------------------------------------------------------------- the scan
 
 
-def test_scan_finds_a_source_of_any_direction(prior):
-    """Its score is largest where it is, whatever mixture of the patterns it is."""
-    rng = np.random.default_rng(5)
-    kernels = prior.scan_kernels(1e-6)
-    for parcel in np.unique(PARCEL):
-        chosen = np.flatnonzero(PARCEL == parcel)
-        weights = torch.as_tensor(rng.standard_normal(len(chosen))).float()
-        source = prior.modes @ prior.fine[:, chosen] @ weights
-        scores = scan(source[None, :, None], kernels)[0, 0]
-        assert scores.argmax() == parcel
+@pytest.fixture
+def points(gains):
+    """Give the gains of fine patterns as points of all scales, and their parcels."""
+    fine = torch.as_tensor(gains[0].T).float()
+    return fine.expand(N_SCALES, -1, -1), torch.as_tensor(PARCEL)
 
 
-def test_scan_of_single_patterns_is_a_backprojection(gains):
-    """With one pattern for each parcel, scores are absolute values of sLORETA's."""
-    gain, _, _ = gains
-    gain = torch.as_tensor(gain[:, :N_PARCELS]).float()
-    prior = CorticalPrior(gain, torch.arange(N_PARCELS), gain, torch.eye(N_PARCELS))
+def test_scan_finds_each_point(prior, points):
+    """The score is largest in the parcel of the point that is active, at all scales."""
+    kernels = prior.scan_kernels(*points, 1e-6)
+    assert kernels.shape == (N_SCALES * N_PARCELS, 3, N_CHANNELS)
+    scores = scan(points[0][0].T[None], kernels)[0].unflatten(1, (N_SCALES, -1))
+    for scale in range(N_SCALES):
+        assert_allclose(scores[:, scale].argmax(1), PARCEL)
+
+
+def test_scan_of_single_points_is_a_backprojection(gains):
+    """With one point for each parcel, scores are absolute values of sLORETA's."""
+    gain = torch.as_tensor(gains[0][:, :N_PARCELS]).float()
+    each = torch.arange(N_PARCELS)
+    prior = CorticalPrior(gain, each, gain, torch.eye(N_PARCELS))
     expected = backprojection_kernels(gain, [0.1])
     data = torch.randn(2, N_CHANNELS, 3, generator=torch.Generator().manual_seed(0))
     expected = (expected @ data).abs().mT
-    scores = scan(data, prior.scan_kernels())
-    assert_allclose(scores / scores[:, :1, :1], expected / expected[:, :1, :1], 2e-3)
-    size = scores.square().sum(1).mean(1).sqrt()
-    assert_allclose(size, 1, rtol=1e-5)
+    sizes = torch.tensor([1.0, 7.0, 1e-3])[:, None, None]  # of no account
+    scores = scan(data, prior.scan_kernels(gain.T * sizes, each))
+    assert_allclose(scores.square().sum(1).mean(1).sqrt(), 1, rtol=1e-5)
+    for found in scores.split(N_PARCELS, 2):
+        assert_allclose(found / scores[:, :1, :1], expected / expected[:, :1, :1], 2e-3)
 
 
-def test_scan_without_gain_or_data(prior):
-    """Parcels without patterns score nothing; without data, none does."""
-    kernels = prior.scan_kernels()
+def test_scan_without_gain_or_data(prior, points):
+    """Parcels without points score nothing; without data, none does."""
+    kernels = prior.scan_kernels(*points)
     empty = np.setdiff1d(np.arange(N_PARCELS), PARCEL)
     data = torch.ones(1, N_CHANNELS, 1)
     assert not scan(data, kernels)[..., empty].any()
     assert not scan(0 * data, kernels).any()
+    silent = points[0].clone()
+    silent[:, 0] = 0  # a vertex that no channel sees
+    assert torch.isfinite(scan(data, prior.scan_kernels(silent, points[1]))).all()

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 
 from mne_deepsif.network.device import sparse_tensor
-from mne_deepsif.network.encoder import backprojection_kernels
+from mne_deepsif.network.encoder import N_SCALES, backprojection_kernels
 from mne_deepsif.network.prior import CorticalPrior
 from mne_deepsif.training.cortical import (
     CorticalBatches,
@@ -57,7 +57,7 @@ def pair(patches):
     prior = CorticalPrior(fine, torch.as_tensor(parcel), uniform, torch.eye(N_PARCELS))
     leadfield = CorticalLeadfield(
         kernels=backprojection_kernels(uniform),
-        scanning=prior.scan_kernels(),
+        scanning=prior.scan_kernels(fine.T.expand(N_SCALES, -1, -1), prior.parcel),
         prior=prior,
         spread=sparse_tensor(sparse.hstack([sparse.eye_array(n), whole])),
         rr=to_tensor(PLACES.T),
@@ -173,7 +173,7 @@ def test_batches(pair, library):
     assert len(batches) == 2
     state = batches.generator.get_state()
     X, data, courses, *samples = batches.draw([0, 1], 9)
-    assert X.shape == (9, 4, 3 * N_PARCELS) and data.shape == (9, N_CHANNELS, 4)
+    assert X.shape == (9, 4, (2 + N_SCALES) * N_PARCELS) and data.shape == (9, N_CHANNELS, 4)
     assert courses.shape[2] in (8, 16, 24, 32, 48, 64)
     assert data[:4].flatten(1).any(1).all() and not data[4:].any()
     batches.generator.set_state(state)

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.head.template import make_template_trans
+from mne_deepsif.network.encoder import N_SCALES
 from mne_deepsif.training import personal
 from mne_deepsif.training.personal import (
     Sensors,
@@ -125,7 +126,7 @@ def test_assumed_is_what_estimates_use(made, parcels):
     n_fine = assumed.prior.fine.shape[1]
     assert assumed.spread.shape == (len(assumed.rr), n_fine + parcels.n_parcels)
     assert assumed.targets.shape == (50, len(assumed.rr))
-    assert len(assumed.scanning) == 3 * parcels.n_parcels
+    assert len(assumed.scanning) == N_SCALES * parcels.n_parcels
     # uniform activity of all parcels is 1, but for places at the medial wall
     whole = assumed.spread.to_dense()[:, n_fine:]
     total = whole.sum(1)
