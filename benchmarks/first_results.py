@@ -1,11 +1,11 @@
 """What the embedded generic weights reach, beside MNE's dSPM and sLORETA.
 
-    python benchmarks/first_results.py [--n 50] [--parts sample vep ...]
+    python benchmarks/first_results.py [--n 50] [--parts simulated ...]
 
 Prints every figure and writes all of them to ``benchmarks/results/first_results.txt``
 (or, with ``--parts``, to a file named after the parts; doc/results.rst shows them).
-``../shared/data`` must lie beside the checkout for the parts ``sample`` and ``vep``.
-Seeds, heads and positions here are used nowhere in ``benchmarks/train_generic.py``.
+Real recordings are part of ``benchmarks/comparison``. Seeds, heads and positions here
+are used nowhere in ``benchmarks/train_generic.py``.
 """
 
 import argparse
@@ -14,23 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import mne
 import numpy as np
 import torch
+from comparison.subjects import biosemi_info, helmet
 from options import SMALL_LIBRARY, parse_args
 from provenance import as_lines, provenance
-from scipy.io import loadmat
 from scoring import (
-    DATA,
     METHODS,
     RULES,
     Methods,
-    biosemi_info,
     held_out_library,
-    helmet,
-    sample_forward,
     score_cell,
 )
 from threadpoolctl import threadpool_limits
@@ -50,130 +45,6 @@ def say(text=""):
     """Print a line and keep it for the file."""
     print(text, flush=True)
     LINES.append(text)
-
-
-# ---------------------------------------------------------------- real recordings
-def target_labels():
-    """Return the labels that the peaks of the two conditions should lie near."""
-    folder = DATA / "sample" / "sample_fs5" / "label"
-    aparc = mne.read_labels_from_annot(
-        "sample_fs5", "aparc", subjects_dir=DATA / "sample", regexp="transversetemporal"
-    )
-    v1 = [mne.read_label(folder / f"{h}.V1_sample_native.label") for h in ("lh", "rh")]
-    return {"Left visual": v1, "Right Auditory": aparc}
-
-
-def white_positions(subject, subjects_dir):
-    """Return the white surface's vertices of both hemispheres (m)."""
-    return [
-        mne.read_surface(Path(subjects_dir) / subject / "surf" / f"{hemi}.white")[0]
-        / 1e3
-        for hemi in ("lh", "rh")
-    ]
-
-
-def peak_of(stc, tmin, tmax):
-    """Return hemisphere (0 lh, 1 rh), vertex and time of the largest |amplitude|."""
-    stc = stc.copy().crop(tmin, tmax)
-    stc = mne.SourceEstimate(
-        np.abs(stc.data), stc.vertices, stc.tmin, stc.tstep, stc.subject
-    )
-    row, when = stc.get_peak(vert_as_index=True)
-    hemi = int(row >= len(stc.vertices[0]))
-    return hemi, stc.vertices[hemi][row - hemi * len(stc.vertices[0])], when
-
-
-def sample(args):
-    """Peaks of the sample recording: MEG and EEG together and alone."""
-    say("\n== Real recording: MNE sample (6 trials a condition), real co-registration")
-    say("peak of |amplitude|, its distance to V1 / transverse temporal gyrus (white)")
-    fwd, labels = sample_forward(), target_labels()
-    positions = white_positions("sample_fs5", DATA / "sample")
-    cov = mne.read_cov(DATA / "sample" / "sample_audvis-cov.fif")
-    windows = {"Left visual": (0.08, 0.13), "Right Auditory": (0.07, 0.12)}
-    for condition, window in windows.items():
-        evoked = mne.read_evokeds(
-            DATA / "sample" / "sample_audvis-ave.fif", condition, baseline=(None, 0)
-        )
-        for kind in ("MEG+EEG", "EEG", "MEG"):
-            picked = evoked.copy().pick(kind.lower().split("+"), exclude="bads")
-            for method in ("DeepSIF", "dSPM", "sLORETA"):
-                stc = apply_method(method, picked, fwd, cov, subjects_dir=True)
-                hemi, vertex, when = peak_of(stc, *window)
-                name = ("lh", "rh")[hemi]
-                distances = [  # V1 is in the native numbering: compare positions
-                    1e3
-                    * np.linalg.norm(label.pos - positions[hemi][vertex], axis=1).min()
-                    for label in labels[condition]
-                    if label.hemi == name
-                ]
-                say(
-                    f"{condition:15s}{kind:8s}{method:8s} {name} {1e3 * when:4.0f} ms "
-                    f"{min(distances):6.1f} mm"
-                )
-
-
-def apply_method(method, evoked, fwd, cov, subjects_dir=False):
-    """Apply DeepSIF, dSPM or sLORETA as a user would."""
-    if method == "DeepSIF":
-        folder = DATA / "sample" if subjects_dir else None
-        return mne_deepsif.apply_deepsif(evoked, fwd, cov, subjects_dir=folder)
-    inverse = mne.minimum_norm.make_inverse_operator(
-        evoked.info, fwd, cov, loose=0.2, depth=0.8
-    )
-    return mne.minimum_norm.apply_inverse(evoked, inverse, 1 / 9, method)
-
-
-def vep(args):
-    """Compare with the authors' own output on their visual evoked response."""
-    say("\n== Real recording: the authors' VEP (64 BioSemi channels), template head")
-    folder = DATA / "reference"
-    data = loadmat(folder / "vep_data1.mat")["data"].T
-    output = loadmat(folder / "vep_reference_output.mat")["all_out"][0].T
-    info = biosemi_info()
-    unit = 5e-6 / np.abs(data).max()  # the file has arbitrary units
-    evoked = mne.EvokedArray(data * unit, info, tmin=-0.2)
-    fwd = mne_deepsif.make_template_forward(info)
-    peak_time = 0.093
-    sample_index = int(round((peak_time + 0.2) * 500))
-    region = np.abs(output[:, sample_index - 3 : sample_index + 4]).max(1).argmax()
-    mapping = loadmat(folder / "fs_cortex_20k_region_mapping.mat")["rm"].ravel()
-    template = make_template_positions()
-    authors = template[mapping == region].mean(0)
-    say(f"authors' output peaks in region {region}: {name_region(region, mapping)}")
-    cov = mne.make_ad_hoc_cov(info, std=0.3e-6)
-    for method in ("DeepSIF", "dSPM", "sLORETA"):
-        stc = apply_method(method, evoked, fwd, cov)
-        hemi, vertex, when = peak_of(stc, peak_time - 0.01, peak_time + 0.01)
-        row = vertex + hemi * 10242
-        distance = 1e3 * np.linalg.norm(template[row] - authors)
-        say(
-            f"{method:8s} {1e3 * when:4.0f} ms, {name_vertex(row)}, "
-            f"{distance:5.1f} mm from the authors' peak"
-        )
-
-
-def make_template_positions():
-    """Return the template's white surface, (20484, 3), m."""
-    folder = mne_deepsif.make_template_subject()
-    return np.concatenate(white_positions("fsaverage5", folder))
-
-
-def name_vertex(row):
-    """Return the aparc label of a vertex in fsaverage5's numbering."""
-    hemi = ("lh", "rh")[int(row >= 10242)]
-    for label in mne.read_labels_from_annot(
-        "sample_fs5", "aparc", hemi=hemi, subjects_dir=DATA / "sample"
-    ):
-        if row % 10242 in label.vertices:
-            return label.name
-    return f"unknown-{hemi}"
-
-
-def name_region(region, mapping):
-    """Return the aparc label that most of a region's vertices have."""
-    names = [name_vertex(row) for row in np.flatnonzero(mapping == region)]
-    return max(set(names), key=names.count)
 
 
 # ---------------------------------------------------------------- simulated data
@@ -384,7 +255,7 @@ def matrix_rate():
     return 2 * 4096 * 2048 * 512 / np.median(times) / 1e12
 
 
-FUNCTIONS = (sample, vep, simulated, unseen, speed, training)
+FUNCTIONS = (simulated, unseen, speed, training)
 PARTS = {function.__name__: function for function in FUNCTIONS}
 
 

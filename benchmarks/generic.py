@@ -23,22 +23,25 @@ import mne
 import numpy as np
 import scipy.signal
 import torch
+from comparison.subjects import (
+    DATA,
+    biosemi_info,
+    helmet,
+    sample_forward,
+    sample_info,
+)
 from options import figures_folder, parse_args
 from provenance import as_lines, provenance
 from scipy import sparse
 from scipy.io import loadmat
 from scoring import (
     BATCH,
-    DATA,
     METHODS,
     RULES,
     SECONDS,
     Methods,
-    biosemi_info,
     held_out_library,
-    helmet,
     in_chunks,
-    sample_forward,
     score_cell,
 )
 
@@ -432,15 +435,6 @@ def add_head(report, name, n_samples, what, other, base):
     report.add_scores(f"{name}: {what}", n_samples, other)
     title = f"LE over template, {name}: {what}"
     add_ratio(report, title, other, base, "<= 1.2", "4.3")
-
-
-def sample_info(kind):
-    """Return the good channels of one type of the sample recording, as at 500 Hz."""
-    evoked = mne.read_evokeds(DATA / "sample" / "sample_audvis-ave.fif", 0)
-    info = evoked.pick(kind, exclude="bads").info
-    with info._unlock():
-        info["sfreq"] = 500.0
-    return info
 
 
 def folds(args, report):

@@ -20,10 +20,10 @@ import time
 import mne
 import numpy as np
 import torch
+from comparison.subjects import biosemi_info, helmet
 from generic import N_HEADS, head_forward, keep_memory
 from options import SMALL_LIBRARY, parse_args
 from provenance import provenance
-from scoring import biosemi_info, helmet
 from train_generic import folded_normals, with_normals
 
 from mne_deepsif.head.leadfield import make_leadfield

@@ -19,9 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def provenance():
     """Return command, commit, date, versions and number of cores, as a dict."""
     return dict(
-        command=" ".join(
-            [f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
-        ),
+        command=" ".join([_describe_program(), *sys.argv[1:]]),
         commit=_describe_commit(),
         date=time.strftime("%Y-%m-%d"),
         versions=dict(
@@ -32,6 +30,14 @@ def provenance():
         ),
         n_cores=os.cpu_count(),
     )
+
+
+def _describe_program():
+    """Return how the program was called, a script or a package."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"python -m benchmarks.{program.parent.name}"
+    return f"python benchmarks/{program.name}"
 
 
 def _describe_commit():

@@ -1,7 +1,7 @@
 """DeepSIF, sLORETA and dSPM side by side on simulated data.
 
-What ``first_results.py`` and ``generic.py`` share: the held-out library, sensors, the
-methods, and the scores of a cell of a table.
+What ``first_results.py`` and ``generic.py`` share: the held-out library, the methods,
+and the scores of a cell of a table.
 """
 
 from collections import Counter
@@ -11,8 +11,8 @@ from time import thread_time
 import mne
 import numpy as np
 import torch
+from comparison.subjects import LIBRARY_SEED
 from options import SMALL_LIBRARY
-from provenance import ROOT
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -25,8 +25,6 @@ from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation import Simulator
 from mne_deepsif.simulation.library import make_library
 
-DATA = ROOT.parent / "shared" / "data"
-LIBRARY_SEED = 9000  # training has others
 METHODS = ("DeepSIF", "sLORETA", "dSPM")
 RULES = ("authors", "peak")
 CHUNK = 100  # samples of one simulator; chunks run side by side
@@ -45,43 +43,6 @@ def held_out_library(parcels, small=False):
         random_state=LIBRARY_SEED,
     )
     return make_library(parcels, **SMALL_LIBRARY if small else options)
-
-
-# ---------------------------------------------------------------- heads and sensors
-def sample_forward(info=None):
-    """Return the real subject's forward solution (all 20 484 vertices)."""
-    folder = DATA / "sample"
-    if info is None:
-        info = mne.read_evokeds(folder / "sample_audvis-ave.fif", 0).info
-    bem = folder / "sample_fs5" / "bem"
-    surfaces = mne.read_bem_surfaces(bem / "sample_fs5-1280-1280-1280-bem.fif")
-    return mne.make_forward_solution(
-        info,
-        folder / "sample_fs5-trans.fif",
-        mne.read_source_spaces(bem / "sample_fs5-src.fif"),
-        mne.make_bem_solution(surfaces),
-        mindist=0.0,
-    )
-
-
-def biosemi_info(sfreq=500.0, montage="biosemi64", ch_names=None):
-    """Return an Info with an average-reference projector on the template head."""
-    if isinstance(montage, str):
-        montage = mne.channels.make_standard_montage(montage)
-    info = mne.create_info(ch_names or montage.ch_names, sfreq, "eeg")
-    raw = mne.io.RawArray(np.zeros((len(info.ch_names), 1)), info.set_montage(montage))
-    return raw.set_eeg_reference(projection=True).info
-
-
-def helmet(tilt):
-    """Return the 102 magnetometers, upright or tilted to the left."""
-    info = mne.channels.read_meg_canonical_info("neuromag")
-    trans = mne.transforms.rotation(0, np.deg2rad(tilt), 0)
-    trans[:3, 3] = [0.0, 0.0, 0.048]
-    with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
-        info["projs"], info["sfreq"] = [], 500.0
-    return mne.pick_info(info, mne.pick_types(info, meg="mag"))
 
 
 # ---------------------------------------------------------------- methods

@@ -4,9 +4,12 @@
 # License: BSD-3-Clause
 
 import json
+import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+sys.path.append(str(ROOT))  # for the suite, whose report has the first table
 
 
 def write_tables(folder):
@@ -23,8 +26,10 @@ def write_tables(folder):
         "ablation": ablations(_read("ablation")),
         "personalisation": personalisations(_read("personalisation")),
         "lanes": lanes(_read("lanes")),
+        "headline": headlines(),
         "outside": outsides(_read("outside")),
-        "variants": variants(_read("outside")["variants"]),
+        "recordings": recordings(),
+        "variants": variants(_read("variants")),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -50,12 +55,40 @@ def lanes(results):
             yield processor, case, *times, f"{found['plain over vectors']:.1f}"
 
 
+def headlines():
+    """List the six rows that a reader understands in ten seconds."""
+    from benchmarks.comparison.report import headline, read_recordings
+
+    stored = (RESULTS / "comparison.json").is_file()
+    summary = _read("comparison")["summary"] if stored else _outside_summary()
+    return headline(summary, read_recordings(RESULTS))
+
+
+def recordings():
+    """List how far each method's peak is from the anatomical place."""
+    from benchmarks.comparison.report import read_recordings, recording_lines
+
+    return recording_lines(read_recordings(RESULTS))
+
+
+def _outside_summary():
+    """Return the record of the suite's forerunner in the form of the suite's."""
+    summary = []
+    for part, record in _read("outside").items():
+        for row in record["rows"] if part != "silence" else ():
+            error = dict(right="none", wrong="all")[row["forward"]]
+            name = f"sample {row['kind']}, error {error}: {row['cell']}"
+            one = dict(scenario=name, metric="peak", method=row["method"])
+            summary.append(one | dict(choice="best", mean=row["peak"]["mean"]))
+    return summary
+
+
 def outsides(results):
     """Scores of each method where data and estimate have different forwards."""
     names = "peak", "AUC", "LE", "precision / recall", "area"
     yield "sensors", "forward", "sources", "method", *names
     for part, record in results.items():
-        if part in ("silence", "variants"):
+        if part == "silence":
             continue
         for row in record["rows"]:
             where = row["kind"], row["forward"], row["cell"], row["method"]
@@ -66,17 +99,18 @@ def variants(record):
     """Scores of variants of the last step."""
     yield "sensors", "sources", "variant", "peak", "AUC", "LE", "p / r", "area"
     for row in record["rows"]:
-        yield row["kind"], row["cell"], row["method"], *_outside_scores(row)
+        where = row["kind"], row["cell"], row["method"]
+        yield *where, *_outside_scores(row, "area_ratio")
 
 
-def _outside_scores(row):
-    mean = {metric: row[metric]["mean"] for metric in ("peak", "auc", "le", "area")}
+def _outside_scores(row, area="area"):
+    mean = {metric: row[metric]["mean"] for metric in ("peak", "auc", "le", area)}
     precision, recall = (row[name]["mean"] for name in ("precision", "recall"))
     yield f"{mean['peak']:.1f}"
     yield f"{mean['auc']:.3f}"
     yield "-" if mean["le"] is None else f"{mean['le']:.1f}"
     yield f"{precision:.2f} / {recall:.2f}"
-    yield f"{mean['area']:.1f}"
+    yield f"{mean[area]:.1f}"
 
 
 def ablations(results):

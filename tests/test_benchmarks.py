@@ -156,13 +156,6 @@ CASES = (
         ("counts/flipped/refused", "peak_mb/huge_sizes", "problems"),
     ),
     Case(
-        "outside.py",
-        "--smoke --kinds eeg",
-        "outside.json",
-        ("radius/rows", "early/rows", "sync/rows", "silence/rows"),
-        needs="sample",
-    ),
-    Case(
         "personalisation.py",
         "--smoke --updates 2 --heads '102 mag, folded' --only '3e-4, gates only'",
         "personalisation.json",

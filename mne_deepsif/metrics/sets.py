@@ -4,7 +4,7 @@
 # License: BSD-3-Clause
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 
 
 def indices(parcels):
@@ -23,7 +23,7 @@ def mask(parcels, n_parcels):
 
 def distances(parcels, others, centers):
     """Return the distance of each parcel to the nearest of others; none is empty."""
-    return cdist(centers[parcels], centers[others]).min(axis=1)
+    return KDTree(centers[others]).query(centers[parcels])[0]
 
 
 def strength(sources):

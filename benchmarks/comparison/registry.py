@@ -1,0 +1,129 @@
+"""The registry of scenarios, by what they are for."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from .heads import ERRORS, HeadSpec
+from .scenarios import Scenario, Sources
+
+# a head that needs no file, on a mesh of every fourth vertex
+SMALL = HeadSpec(
+    *("template", "biosemi64"), baseline=8.0, library_seed=0, n_vertices=2562
+)
+TURNS = {"none": (0,), "all": (1, 2, 3, 4)}  # numbers of the heads that take turns
+PATCHES = {f"radius {mm} mm": Sources(radius=1e-3 * mm) for mm in (0, 6, 14, 25, 40)}
+EARLY = {
+    f"early source, {early:g} of the late one": Sources(
+        radius=0.012, n_sources=2, apart=0.05, early=early
+    )
+    for early in (1.0, 0.3, 0.15)
+}
+SEVERAL = {f"{n} sources": Sources(n_sources=n, apart=0.04) for n in (2, 3, 5)}
+WEAK = {"radius 25 mm, SNR 1": Sources(radius=0.025, snr=1.0)}
+MIRRORED = {"mirrored pair": Sources(n_sources=2, apart=0.04, mirrored=True)}
+SILENCE = {
+    "no source": Sources(n_sources=0, judged=True),
+    "1 source": Sources(judged=True),
+}
+LEVELS = {
+    f"SNR {db} dB": Sources(radius=0.02, snr=10 ** (db / 20)) for db in (5, 10, 15, 20)
+}
+SHAPES = {
+    "soft edge": Sources(radius=0.025, soft=True),
+    "radius 32 mm": Sources(radius=0.032),
+    "radius 45 mm": Sources(radius=0.045),
+    "deep": Sources(deep=0.035),
+    "spikes": Sources(waves="spikes"),
+    "bursts": Sources(waves="bursts"),
+}
+# as in Fig. S1 of the MEG paper: distance and correlation
+PAIRS = {
+    f"pair {low}-{high} mm apart, correlation {correlation:g}": Sources(
+        n_sources=2, apart=1e-3 * low, near=1e-3 * high, correlation=correlation
+    )
+    for low, high in ((20, 40), (40, 70), (70, 110))
+    for correlation in (0.0, 0.5, 0.9)
+}
+CAPS = ("biosemi16", "biosemi32", "biosemi64", "biosemi128", "biosemi256")
+
+
+def on(sources, head, numbers):
+    """Return a scenario for each of some sources, on the same heads."""
+    return [Scenario(cell, what, head, numbers) for cell, what in sources.items()]
+
+
+def make_scenarios():
+    """Return lists of scenarios by name of the group; the name is what they vary."""
+    sample = {
+        (kind, error): (HeadSpec(sensors=kind, error=error), number)
+        for kind in ("eeg", "mag", "grad", "mag+eeg")
+        for error, number in TURNS.items()
+    }
+    both = [sample[kind, "all"] for kind in ("eeg", "mag")]
+    right = [sample[kind, "none"] for kind in ("eeg", "mag")]
+    groups = {
+        "radius": _all(PATCHES, right + both),
+        "early": _all(EARLY, both),
+        "several": _all(SEVERAL, both),
+        "weak": _all(WEAK, both),
+        "mirrored": _all(MIRRORED, both),
+        "silence": _all(SILENCE, both),
+        "level": _all(LEVELS, both),
+        "shape": _all(SHAPES, both),
+        "pair": _all(PAIRS, both),
+        "sensors": _all(
+            {"radius 14 mm": Sources()},
+            [sample[kind, "all"] for kind in ("grad", "mag+eeg")],
+        ),
+    }
+    return groups | {
+        "error": _of_errors(),
+        "electrodes": _of_caps(),
+        "baseline": _of_baselines(),
+        "quick": on({"radius 25 mm": Sources(radius=0.025)} | SILENCE, SMALL, (0,)),
+    }
+
+
+def _all(sources, heads):
+    return [one for head, numbers in heads for one in on(sources, head, numbers)]
+
+
+def _of_errors():
+    """Each error by itself."""
+    cases = []
+    for error, what in ERRORS.items():
+        random = what.moved or what.misplaced
+        numbers = TURNS.get(error, (1, 2) if random else (1,))
+        cases += on({"radius 14 mm": Sources()}, HeadSpec(error=error), numbers)
+    return cases
+
+
+def _of_caps():
+    head = [HeadSpec("template", cap) for cap in CAPS]
+    return _all({"radius 14 mm": Sources()}, [(one, (0,)) for one in head])
+
+
+def _of_baselines():
+    head = [HeadSpec(error="all", baseline=seconds) for seconds in (30.0, 300.0)]
+    return _all({"radius 14 mm": Sources()}, [(one, TURNS["all"]) for one in head])
+
+
+QUICK = ("quick",)
+DEFAULT = ("radius", "early", "several", "weak", "mirrored", "silence", "error")
+# the table at the top of the results: titles, and what they show
+HEADLINE = {
+    "a patch of 25 mm radius": "sample eeg, error all: radius 25 mm",
+    "a focal source, 6 mm": "sample eeg, error all: radius 6 mm",
+    "2 sources": "sample eeg, error all: 2 sources",
+    "a weak source before a strong one": (
+        "sample eeg, error all: early source, 0.15 of the late one"
+    ),
+    "the same as the first, by MEG": "sample mag, error all: radius 25 mm",
+}
+SCENARIOS = make_scenarios()
+SCENARIOS["headline"] = [
+    one
+    for group in ("radius", "early", "several")
+    for one in SCENARIOS[group]
+    if one.name in HEADLINE.values()
+]

@@ -1,0 +1,262 @@
+"""Rows to tables. Nothing is computed here but mean, SD, median and number."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import json
+
+import pandas as pd
+
+from .figures import plot
+from .registry import HEADLINE
+
+WHERE = ["scenario", "method", "choice", "settings", "rule", "metric"]
+# what a table shows: heading, metric, format; those of active vertices need a rule
+COLUMNS = (
+    ("peak error (mm)", "peak", ".1f"),
+    ("AUC", "auc", ".3f"),
+    ("average precision", "ap", ".2f"),
+    ("LE (mm)", "le", ".1f"),
+    ("precision", "precision", ".2f"),
+    ("recall", "recall", ".2f"),
+    ("area over true", "area_ratio", ".1f"),
+    ("found", "found", ".2f"),
+    ("failed", "failed", ".2f"),
+)
+SILENT = (
+    ("active cortex (cm²)", "area", ".1f"),
+    ("no extent", "empty", ".2f"),
+    ("none explains half", "weak", ".2f"),
+    ("failed", "failed", ".2f"),
+)
+FREE = ("peak", "auc", "ap", "dispersion", "failed")
+OURS = "DeepSIF"
+REAL = ("Left visual", "Right Auditory")  # recordings in the headline
+
+
+# ---------------------------------------------------------------- rows to a summary
+def read_rows(plan, choices, store):
+    """Read the rows of cells.
+
+    Parameters
+    ----------
+    plan : list of Cell
+        The cells.
+    choices : dict of list of str
+        What settings were chosen for, ``"usual"`` and ``"best"``, by scenario, method
+        and number.
+    store : Store
+        Where they are kept.
+
+    Returns
+    -------
+    rows : DataFrame
+        A row for each score of a sample.
+    """
+    frames = []
+    for cell in plan:
+        frame = pd.DataFrame(
+            store.load(cell)["rows"], columns=["sample", "rule", "metric", "value"]
+        )
+        frame["scenario"], frame["method"] = cell.scenario.name, cell.method
+        frame["settings"] = describe(cell.settings)
+        for choice in choices[cell.scenario, cell.method, cell.setting]:
+            frames.append(frame.assign(choice=choice))
+    return pd.concat(frames, ignore_index=True)
+
+
+def describe(settings):
+    """Write settings as text."""
+    return ", ".join(f"{name} {short(value)}" for name, value in settings.items())
+
+
+def short(value):
+    """Write a value with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def summarise(rows):
+    """Return mean, SD, median and number of the scores that are not NaN."""
+    return statistics(rows.groupby(WHERE, sort=False)["value"]).reset_index()
+
+
+def statistics(groups):
+    """Return mean, SD, median and number of the values in each group."""
+    found = groups.agg(["mean", "median", "count"])
+    found.insert(1, "sd", groups.std(ddof=0))
+    return found.rename(columns={"count": "n"})
+
+
+def best_rules(validation):
+    """Return the rule of the largest mean F1, by scenario and method."""
+    f1 = validation[(validation["metric"] == "f1")]
+    keys = ["scenario", "method", "settings"]
+    mean = f1.groupby([*keys, "rule"])["value"].mean().reset_index()
+    chosen = mean.loc[mean.groupby(keys)["value"].idxmax()]
+    return {
+        tuple(row[key] for key in keys): row["rule"] for _, row in chosen.iterrows()
+    }
+
+
+# ---------------------------------------------------------------- tables
+def table(summary, rules, scenario):
+    """List a scenario's methods, at their usual and their best settings.
+
+    Returns
+    -------
+    lines : list of tuple of str
+        The header, then a line for each method and choice.
+    """
+    part = summary[summary["scenario"] == scenario]
+    columns = COLUMNS if "peak" in set(part["metric"]) else SILENT
+    if "weak" in set(part["metric"]):
+        columns = tuple(dict.fromkeys(columns + SILENT))
+    lines = [("method", "settings", "rule", *(name for name, *_ in columns), "n")]
+    for (method, choice), found in part.groupby(["method", "choice"], sort=False):
+        settings = found["settings"].iloc[0]
+        rule = "otsu"
+        if choice == "best":
+            rule = rules.get((scenario, method, settings), rule)
+        cells = [cell_of(found, rule, *column[1:]) for column in columns]
+        n = int(found[found["metric"] == "failed"]["n"].iloc[0])
+        text = f"{choice}: {settings}" if settings else choice
+        lines.append((method, text, rule, *cells, str(n)))
+    return lines
+
+
+def cell_of(found, rule, metric, form):
+    """Return a mean as text, or a dash if there is none."""
+    rule = "-" if metric in FREE else "otsu" if metric in ("empty", "weak") else rule
+    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    return f"{one['mean'].iloc[0]:{form}}" if one["n"].sum() else "-"
+
+
+def headline(summary, recordings):
+    """Return the six rows that a reader understands in ten seconds.
+
+    Parameters
+    ----------
+    summary : list of dict
+        The summary, as :func:`write` stores it.
+    recordings : list of dict
+        What :mod:`~.recordings` found.
+
+    Returns
+    -------
+    lines : list of tuple of str
+        The mean distance (mm) of the largest peak to the truth: the package's, that of
+        sLORETA at its usual settings, and the best of the others. An asterisk marks
+        the least.
+    """
+    lines = [("peak error, mm", OURS, "sLORETA, usual", "best other method")]
+    found = {
+        title: scenario_peaks(summary, scenario) for title, scenario in HEADLINE.items()
+    }
+    found["real recordings (MNE's sample)"] = recording_peaks(recordings)
+    for title, peaks in found.items():
+        if peaks:
+            lines.append((title, *_three(peaks)))
+    return lines
+
+
+def scenario_peaks(summary, scenario):
+    """Return the mean peak error in a scenario, by method and choice."""
+    return {
+        (row["method"], row["choice"]): row["mean"]
+        for row in summary
+        if row["scenario"] == scenario and row["metric"] == "peak"
+    }
+
+
+def recording_peaks(recordings):
+    """Return the mean distance to the anatomical place, by method."""
+    rows = [one for one in recordings if one["recording"] in REAL]
+    frame = pd.DataFrame(rows, columns=["method", "distance"]).dropna()
+    mean = frame.groupby("method")["distance"].mean()
+    return {(method, "usual"): value for method, value in mean.items()}
+
+
+def _three(peaks):
+    """Return the three figures of a line of the headline."""
+    others = {key: mean for key, mean in peaks.items() if key[0] != OURS}
+    best = min(others, key=others.get)
+    ours = peaks.get((OURS, "best"), peaks.get((OURS, "usual")))
+    marks = ("*", "") if ours <= others[best] else ("", "*")
+    theirs = peaks.get(("sLORETA", "usual"))
+    return (
+        f"{ours:.1f}{marks[0]}",
+        "-" if theirs is None else f"{theirs:.1f}",
+        f"{others[best]:.1f}{marks[1]} ({best[0]}, {best[1]})",
+    )
+
+
+def as_markdown(lines):
+    """Return a table as Markdown."""
+    header, *rest = [f"| {' | '.join(line)} |" for line in lines]
+    rule = "|" + "---|" * len(lines[0])
+    return "\n".join([header, rule, *rest])
+
+
+# ---------------------------------------------------------------- files
+def write(rows, rules, stamp, folder):
+    """Write the summary of rows, the tables and the figures.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        See :func:`read_rows`.
+    rules : dict
+        See :func:`best_rules`.
+    stamp : dict
+        Provenance.
+    folder : Path
+        Where to write, and where :func:`write_recordings` has written.
+    """
+    summary = summarise(rows)
+    summary.to_csv(folder / "comparison.csv", index=False, float_format="%.6g")
+    names = ("scenario", "method", "settings", "rule")
+    best = [dict(zip(names, (*key, rule))) for key, rule in rules.items()]
+    plot(rows, summary, folder)
+    kept = json.loads(summary.to_json(orient="records", double_precision=6))
+    _dump(stamp | dict(summary=kept, rules=best), folder / "comparison.json")
+    recordings = read_recordings(folder)
+    lines = headline(kept, recordings)
+    parts = ["# Comparison", as_markdown(lines) if len(lines) > 1 else ""]
+    for scenario in dict.fromkeys(summary["scenario"]):
+        lines = table(summary, rules, scenario)
+        parts.append(f"## {scenario}\n\n{as_markdown(lines)}")
+    if recordings:
+        parts.append(f"## Recordings\n\n{as_markdown(recording_lines(recordings))}")
+    text = "\n\n".join(parts) + "\n"
+    (folder / "comparison.md").write_text(text, encoding="utf-8")
+
+
+def _dump(record, fname):
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    fname.write_text(text + "\n", encoding="utf-8")
+
+
+def write_recordings(recordings, stamp, folder):
+    """Write what :mod:`~.recordings` found, and what it skipped."""
+    _dump(stamp | dict(rows=recordings), folder / "recordings.json")
+
+
+def read_recordings(folder):
+    """Read what was written, if anything."""
+    fname = folder / "recordings.json"
+    return (
+        json.loads(fname.read_text(encoding="utf-8"))["rows"] if fname.exists() else []
+    )
+
+
+def recording_lines(recordings):
+    """List the distance of each recording's peak to the anatomical place."""
+    lines = [("recording", "sensors", "method", "peak at", "distance (mm)")]
+    for one in recordings:
+        if "skipped" in one:
+            lines.append((one["recording"], "", "", "skipped", one["skipped"]))
+            continue
+        where = f"{one['hemi']}, {1e3 * one['time']:.0f} ms"
+        distance = f"{one['distance']:.1f}" if "distance" in one else one["failed"]
+        lines.append((one["recording"], one["sensors"], one["method"], where, distance))
+    return lines

@@ -1,0 +1,125 @@
+"""Scores of an estimate: long rows of rule, metric and value.
+
+Lengths are in mm, areas in cm². Rule ``"-"`` needs no threshold.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import KDTree
+
+import mne_deepsif
+from mne_deepsif import metrics
+
+NEAR = 0.01  # m; active cortex so near to a source finds it
+HALF = 0.5  # of the data; an extent that explains no more does not stand out
+# thresholds: Otsu's, or a share of the maximum
+RULES = {"otsu": None, "quarter": 0.25, "half": 0.5, "three quarters": 0.75}
+
+
+class Row(NamedTuple):
+    """A score of a sample."""
+
+    sample: int
+    rule: str
+    metric: str
+    value: float
+
+
+def score(stc, sample, head):
+    """Score an estimate.
+
+    Parameters
+    ----------
+    stc : SourceEstimate
+        The estimate, on all vertices.
+    sample : Sample
+        What was to be found.
+    head : Head
+        The head, with the cortex on which scores are computed.
+
+    Returns
+    -------
+    rows : list of Row
+        The scores: threshold-free ones, and for each rule those of the active vertices.
+    """
+    activity = stc.data[head.cortex.rows]
+    if sample.time is not None:
+        activity = activity[:, sample.time - 1 : sample.time + 2]
+    peaks = np.abs(activity).max(axis=1)
+    found = {"-": free_scores(peaks, sample.patches, head.cortex)}
+    for rule, share in RULES.items():
+        active = peaks > threshold(peaks, share)
+        found[rule] = active_scores(active, sample.patches, head.cortex)
+    return as_rows(sample.number, found)
+
+
+def as_rows(number, found):
+    """Turn nested dicts into rows."""
+    return [
+        Row(number, rule, metric, float(value))
+        for rule, scores in found.items()
+        for metric, value in scores.items()
+    ]
+
+
+def threshold(peaks, share):
+    """Return a share of the largest value, or Otsu's threshold."""
+    return metrics.otsu_threshold(peaks) if share is None else share * peaks.max()
+
+
+def free_scores(peaks, patches, cortex):
+    """Score a map of magnitudes without a threshold."""
+    if not patches:
+        return {}
+    true, places = np.concatenate(patches), cortex.places
+    sources = peaks[:, np.newaxis]  # (n_vertices, one time)
+    return dict(
+        peak=1e3 * metrics.peak_error(true, sources, places),
+        auc=metrics.roc_auc(true, sources),
+        ap=metrics.average_precision(true, sources),
+        dispersion=1e3 * metrics.spatial_dispersion(true, sources, places),
+    )
+
+
+def active_scores(active, patches, cortex):
+    """Score a set of active vertices."""
+    area = 1e4 * cortex.areas[active].sum()
+    if not patches:
+        return dict(area=area)
+    true = np.unique(np.concatenate(patches))
+    tree = KDTree(cortex.places[active]) if active.any() else None
+    gaps = [gap(tree, cortex.places[patch]) for patch in patches]
+    return dict(
+        le=1e3 * metrics.localization_error(true, active, cortex.places),
+        precision=metrics.precision(true, active, cortex.areas),
+        recall=metrics.recall(true, active, cortex.areas),
+        f1=metrics.f1(true, active, cortex.areas),
+        area=area,
+        area_ratio=1e-4 * area / cortex.areas[true].sum(),
+        found=np.mean(np.array(gaps) <= NEAR),
+        all_found=max(gaps) <= NEAR,
+    )
+
+
+def gap(tree, places):
+    """Return the least distance of active cortex to a patch."""
+    return np.inf if tree is None else tree.query(places)[0].min()
+
+
+def score_silence(stc, sample, head):
+    """Say whether an estimate in A m reports no source.
+
+    ``empty``: :func:`mne_deepsif.estimate_extent` finds nothing. ``weak``: none of what
+    it finds explains more than half of the data, see :func:`mne_deepsif.explained_by`.
+    """
+    problem = head.problem
+    extents = mne_deepsif.estimate_extent(stc, problem.fwd)
+    shares = mne_deepsif.explained_by(
+        extents, stc, sample.evoked, problem.fwd, problem.noise_cov
+    )
+    silence = dict(empty=not extents, weak=max(shares, default=0.0) <= HALF)
+    return as_rows(sample.number, {"otsu": silence})

@@ -1,0 +1,287 @@
+"""The suite of comparisons: cells, their store, and engines that compute them."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import joblib
+import mne
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip(f"needs {ROOT / 'benchmarks'}", allow_module_level=True)
+sys.path.append(str(ROOT))  # at the end: the package is the installed one
+
+from benchmarks.comparison import methods, recordings, run, scores  # noqa: E402
+from benchmarks.comparison.registry import HEADLINE, SCENARIOS  # noqa: E402
+from benchmarks.comparison.report import (  # noqa: E402
+    as_markdown,
+    headline,
+    recording_lines,
+)
+from benchmarks.comparison.scenarios import (  # noqa: E402
+    Chunk,
+    Sample,
+    correlate,
+    draw,
+)
+from benchmarks.comparison.store import Cell, Store  # noqa: E402
+from benchmarks.studies import variants  # noqa: E402
+
+SMALL = SCENARIOS["quick"][0]
+EVERY = [one for group in SCENARIOS.values() for one in group]
+
+
+# ---------------------------------------------------------------- scenarios
+def test_names_tell_scenarios_apart():
+    found = set(EVERY)
+    assert len({one.name for one in found}) == len(found)
+    assert set(HEADLINE.values()) <= {one.name for one in found}
+
+
+def test_scenarios_are_json():
+    for one in EVERY:
+        json.dumps(asdict(one))
+
+
+@pytest.mark.parametrize("n_heads", (1, 4))
+def test_chunks_share_out_the_samples(n_heads):
+    plan = run.make_plan(EVERY[0], ["MNE"], {"MNE": [0]}, n_samples=24, size=6)
+    chunks = [Chunk(number, 6) for number in range(len(plan))]
+    numbers = sorted(n for chunk in chunks for n in chunk.samples(n_heads))
+    assert numbers == list(range(24))
+    for chunk in chunks:  # a chunk has one head
+        assert {n % n_heads for n in chunk.samples(n_heads)} == {chunk.number % n_heads}
+
+
+def test_correlated_waveforms():
+    first, second = np.random.default_rng(0).normal(size=(2, 75))
+    mixed = correlate(first, second, 0.7)
+    assert np.corrcoef(first, mixed)[0, 1] == pytest.approx(0.7)
+    assert np.abs(mixed).max() == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- scores
+@pytest.fixture
+def line():
+    """Give a cortex of ten vertices of 1 cm², 10 mm apart, all of which are scored."""
+    places = np.zeros((10, 3))
+    places[:, 0] = 0.01 * np.arange(10)
+    cortex = SimpleNamespace(rows=np.arange(10), places=places, areas=np.full(10, 1e-4))
+    return SimpleNamespace(cortex=cortex)
+
+
+def _score(values, patches, head, time=None):
+    stc = SimpleNamespace(data=np.atleast_2d(values).T)
+    sample = Sample(7, None, [np.array(patch) for patch in patches], time)
+    return {(r.rule, r.metric): r.value for r in scores.score(stc, sample, head)}
+
+
+def test_scores_by_hand(line):
+    values = np.array([0, 0, 8, 10, 6, 0, 0, 0, 0, 3.0])
+    found = _score(values, [[1, 2]], line)
+    assert found["-", "peak"] == pytest.approx(10)
+    assert found["half", "le"] == pytest.approx((0 + 10 + 20) / 3)
+    assert found["half", "precision"] == pytest.approx(1 / 3)
+    assert found["half", "recall"] == 0.5
+    assert found["half", "area"] == pytest.approx(3)
+    assert found["half", "area_ratio"] == pytest.approx(1.5)
+    assert found["quarter", "precision"] == pytest.approx(1 / 4)
+    assert found["-", "dispersion"] == pytest.approx((10 * 10 + 20 * 6 + 70 * 3) / 27)
+
+
+def test_scores_of_two_patches(line):
+    found = _score(np.eye(10)[0], [[0], [9]], line)
+    assert found["half", "found"] == 0.5
+    assert found["half", "all_found"] == 0
+
+
+def test_silent_estimate_is_scored(line):
+    found = _score(np.zeros(10), [[0]], line)
+    assert np.isnan(found["-", "peak"]) and found["-", "auc"] == 0.5
+    assert np.isnan(found["otsu", "le"]) and found["otsu", "found"] == 0
+
+
+def test_no_source_leaves_the_area(line):
+    found = _score(np.eye(10)[0], [], line)
+    assert set(found) == {(rule, "area") for rule in scores.RULES}
+
+
+# ---------------------------------------------------------------- report
+def test_headline_marks_the_least():
+    title, scenario = next(iter(HEADLINE.items()))
+    peaks = {("DeepSIF", "best"): 4.0, ("sLORETA", "usual"): 9.0, ("MNE", "best"): 3.0}
+    summary = [
+        dict(scenario=scenario, metric="peak", method=method, choice=choice, mean=mean)
+        for (method, choice), mean in peaks.items()
+    ]
+    lines = headline(summary, [])
+    assert lines[1:] == [(title, "4.0", "9.0", "3.0* (MNE, best)")]
+    assert as_markdown(lines).count("\n") == 2
+
+
+# ---------------------------------------------------------------- store and engines
+@pytest.fixture
+def plan():
+    """Plan four cells, two methods on two chunks."""
+    names = ["DeepSIF", "sLORETA"]
+    return run.make_plan(SMALL, names, dict.fromkeys(names, [0]), n_samples=4, size=2)
+
+
+def test_store_knows_what_is_missing(tmp_path, plan):
+    store = Store(tmp_path)
+    assert store.missing(plan) == plan
+    store.save(plan[1], dict(rows=[]))
+    assert store.missing(plan) == [plan[0], *plan[2:]]
+    assert store.load(plan[1])["key"]["method"] == plan[1].method
+    assert len({store.fname(cell) for cell in plan}) == len(plan)
+
+
+def test_other_settings_are_another_cell(tmp_path):
+    cells = [Cell(SMALL, "MNE", number, Chunk(0, 2)) for number in range(3)]
+    assert len({Store(tmp_path).fname(cell) for cell in cells}) == 3
+
+
+@pytest.mark.slow
+def test_samples_are_a_function_of_their_number():
+    first = list(draw(SMALL, Chunk(0, 4))[1])
+    for number in (2, 3):
+        other = list(draw(SMALL, Chunk(number, 1))[1])[0]
+        np.testing.assert_array_equal(other.evoked.data, first[number].evoked.data)
+
+
+@pytest.mark.slow
+def test_a_failure_is_counted(monkeypatch):
+    def prepare(problem):
+        raise RuntimeError("no answer")
+
+    monkeypatch.setitem(methods.METHODS, "none", methods.Method(prepare))
+    record = run.compute(Cell(SMALL, "none", 0, Chunk(0, 2)))
+    assert record["rows"] == [(0, "-", "failed", 1.0), (1, "-", "failed", 1.0)]
+    assert record["errors"] == dict.fromkeys((0, 1), "RuntimeError: no answer")
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    """Compute the rows of the plan in this process."""
+    names = ["DeepSIF", "sLORETA"]
+    plan = run.make_plan(SMALL, names, dict.fromkeys(names, [0]), n_samples=4, size=2)
+    store = Store(tmp_path_factory.mktemp("serial"))
+    assert run.run(plan, store, n_jobs=1) == len(plan)
+    return [store.load(cell)["rows"] for cell in plan]
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_rows(tmp_path, plan, serial):
+    store = Store(tmp_path)
+    run.run(plan, store, n_jobs=2)
+    assert [store.load(cell)["rows"] for cell in plan] == serial
+    assert run.run(plan, store, n_jobs=2) == 0
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_rows(tmp_path, plan, serial):
+    distributed = pytest.importorskip("distributed")
+    store = Store(tmp_path / "store")
+    cluster = distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        local_directory=tmp_path,
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+        run.run(plan, store)
+    assert [store.load(cell)["rows"] for cell in plan] == serial
+
+
+def _start(folder, *options):
+    command = [sys.executable, "-m", "benchmarks.comparison", "--quick", *options]
+    command += ["--store", str(folder / "store"), "--results", str(folder / "results")]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _files(folder):
+    return {f: f.stat().st_mtime_ns for f in (folder / "store").rglob("*.json")}
+
+
+@pytest.mark.slow
+def test_quick_run_goes_on_after_a_worker_was_killed(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    process = _start(tmp_path, "--jobs", "2")
+    deadline = time.monotonic() + 300
+    while len(_files(tmp_path)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        assert process.poll() is None, process.communicate()[0]
+    workers = psutil.Process(process.pid).children(recursive=True)
+    busy = [one for one in workers if "loky" in " ".join(one.cmdline())]
+    busy[-1].kill()
+    process.communicate()
+    assert process.returncode != 0  # joblib says that a worker died
+    kept = _files(tmp_path)
+    assert len(kept) >= 5
+    for file in kept:
+        assert json.loads(file.read_text())["rows"]
+    process = _start(tmp_path, "--jobs", "1")
+    output = process.communicate()[0]
+    assert process.returncode == 0, output[-5000:]
+    assert kept.items() <= _files(tmp_path).items()  # none was computed again
+    assert f"## {SMALL.name}" in output
+    records = json.loads((tmp_path / "results" / "comparison.json").read_text())
+    found = {row["method"] for row in records["summary"]}
+    assert {"DeepSIF", "sLORETA", "LCMV"} <= found
+    assert (tmp_path / "results" / "comparison_peaks.png").is_file()
+
+
+# ---------------------------------------------------------------- recordings
+def test_recordings_that_are_absent_say_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(recordings, "DATA", tmp_path)
+    found = recordings.score_recordings(["MNE"])
+    assert {one["recording"] for one in found} == set(recordings.RECORDINGS)
+    assert all(
+        "is not there" in o["skipped"] or "not been" in o["skipped"] for o in found
+    )
+    assert len(recording_lines(found)) == 1 + len(found)
+
+
+def test_distance_of_a_recording(monkeypatch, eeg_info):
+    """A peak at a vertex that lies 5 mm from the nearest of two places."""
+    white = [np.array([[0.0, 0, 0], [0.01, 0, 0]]), np.zeros((1, 3))]
+    places = [np.array([[0.015, 0, 0], [0.05, 0, 0]]), np.zeros((0, 3))]
+    data = np.array([[0.0, 1.0], [3.0, -4.0], [0.0, 2.0]])
+    stc = mne.SourceEstimate(data, [np.arange(2), np.arange(1)], 0, 0.01)
+    method = methods.Method(lambda problem: lambda evoked: stc)
+    monkeypatch.setitem(methods.METHODS, "fixed", method)
+    evoked = mne.EvokedArray(np.zeros((len(eeg_info.ch_names), 2)), eeg_info)
+    case = recordings.Case("r", "eeg", evoked, None, (0, 0.01), places, white)
+    row = recordings.score_case(case, "fixed")
+    assert (row["hemi"], row["time"]) == ("lh", 0.01)
+    assert row["distance"] == pytest.approx(5)
+
+
+# ---------------------------------------------------------------- studies
+@pytest.mark.slow
+def test_variants_differ():
+    """Each patch is where it matters: no variant scores as the shipped one does."""
+    names = ("as shipped", "patches only", "windows of 512 ms only", "floor 0.2")
+    rows = [variants.score_variant(SMALL, name, n_samples=2) for name in names]
+    assert len({row["auc"]["mean"] for row in rows}) == len(names)
+    assert all(set(variants.METRICS) <= set(row) for row in rows)
+    assert rows[0]["peak"]["n"] == 2
+
+
+def test_variants_have_their_scenarios():
+    for kind in ("eeg", "mag"):
+        found = variants.find_scenarios(kind)
+        assert [one.cell for one in found] == list(variants.CELLS)
+        assert {one.head.error for one in found} == {"all"}
