@@ -12,10 +12,8 @@ orientations at the places of ico4. ``train`` draws from them a leadfield that i
 assumed, and a true one that differs. It can be stopped, and goes on where it was.
 ``export`` also corrects the checksum in a ``weights.json`` beside the file.
 
-The training starts from what ``train_generic.py`` made, see ``--start``. Once
-``generic`` is the result of this script, that is the file of an earlier commit::
-
-    git show 254e7ec:mne_deepsif/data/generic.safetensors > start.safetensors
+The training starts from a file of weights, see ``--start``. The generic weights were made
+in steps, which ``doc/decisions.rst`` lists with their commits.
 
 Nothing here reads the data that the benchmarks test on.
 """
@@ -865,7 +863,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", nargs="+", choices=STEPS)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--number", type=int, default=8, help="heads: how many")
+    parser.add_argument("--number", type=int, default=20, help="heads: how many")
     parser.add_argument("--start", default="generic", help="train: name or file")
     parser.add_argument("--minutes", type=float, default=default.minutes)
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
