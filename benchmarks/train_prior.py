@@ -12,8 +12,8 @@ orientations at the places of ico4. ``train`` draws from them a leadfield that i
 assumed, and a true one that differs. It can be stopped, and goes on where it was.
 ``export`` also corrects the checksum in a ``weights.json`` beside the file.
 
-The training starts from a file of weights, see ``--start``. The generic weights were made
-in steps, which ``doc/decisions.rst`` lists with their commits.
+The training starts from a file of weights, see ``--start``. The generic weights were
+made in steps, which ``doc/decisions.rst`` lists with their commits.
 
 Nothing here reads the data that the benchmarks test on.
 """

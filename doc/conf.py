@@ -12,12 +12,14 @@ import matplotlib
 import mne_deepsif
 
 sys.path.insert(0, str(Path(__file__).parent))
+from drawing import draw_path
 from structure import draw
 from tables import write_tables
 
 matplotlib.use("agg")
 write_tables(Path(__file__).parent / "generated")
 draw(Path(__file__).parent / "generated" / "structure.svg")
+draw_path(Path(__file__).parent / "generated" / "how.svg")
 
 project = "mne_deepsif"
 author = "the mne_deepsif developers"
@@ -31,6 +33,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
 ]
@@ -71,9 +74,13 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/\d\d_",
     "download_all_examples": False,
     "remove_config_comments": True,
+    "capture_repr": (),  # figures speak for themselves, text is printed
     "show_memory": False,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"mne_deepsif {release}"
 html_show_sourcelink = False
+# No column at the left: the pages have no sections below them, so it would be empty.
+html_sidebars = {"**": []}
+copybutton_exclude = ".linenos, .gp"  # the prompt of console blocks is not copied

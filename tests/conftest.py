@@ -205,6 +205,13 @@ def small_training(parcels):
         yield
 
 
+@pytest.fixture(scope="module")
+def small_template_training():
+    """Make fit quick in a whole module, on the parcels of the generic weights."""
+    with _small_training(make_template_parcels()):
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_estimator(parcels, eeg_fwd, eeg_info):
     """Train for a few updates: the output is not zero, and that is all."""

@@ -8,7 +8,6 @@ from torch import nn
 
 from .encoder import N_SCALES
 
-
 # of the scales' largest scores, which differ by some hundredths
 _CONTRAST = 30.0
 

@@ -194,7 +194,7 @@ class CorticalPrior:
 
 
 def _pad_by_owner(rows, owner, n_owners):
-    """Gather rows (n_rows, ...) by owner: (n_owners, n_most, ...), padded with zeros."""
+    """Gather rows (n_rows, ...) as (n_owners, n_most, ...), padded with zeros."""
     order = torch.argsort(owner, stable=True)
     owner = owner[order]
     counts = torch.bincount(owner, minlength=n_owners)
@@ -331,8 +331,13 @@ def reweigh(prior, variances, modes, rest):
 
     Notes
     -----
-    The step is that of the convex bound on the log determinant :footcite:p:`WipfEtAl2010`:
-    each variance times the root of the power found over that expected.
+    The step is that of the convex bound on the log determinant
+    :footcite:p:`WipfEtAl2010`: each variance times the root of the power found over
+    that expected.
+
+    References
+    ----------
+    .. footbibliography::
     """
     factor, noise = _factor(prior, variances, modes, rest)
     weights = torch.cholesky_solve(modes, factor)

@@ -134,7 +134,9 @@ def test_covariance_is_that_of_the_estimate(prior, case):
     patch = prior.patch @ torch.linalg.solve(prior.profiles, estimate[:, len(PARCEL) :])
     expected = prior.covariance(variances) @ weights
     assert_allclose(fine + patch, expected, atol=1e-4 * expected.abs().max())
-    found = spectrum_of(prior, variances).explain(weights, torch.zeros(3), torch.arange(3))
+    found = spectrum_of(prior, variances).explain(
+        weights, torch.zeros(3), torch.arange(3)
+    )
     expected = prior.covariance(variances) @ found.weights
     assert_allclose(found.predicted, expected, atol=1e-4 * expected.abs().max())
 

@@ -173,7 +173,11 @@ def test_batches(pair, library):
     assert len(batches) == 2
     state = batches.generator.get_state()
     X, data, courses, *samples = batches.draw([0, 1], 9)
-    assert X.shape == (9, 4, (2 + N_SCALES) * N_PARCELS) and data.shape == (9, N_CHANNELS, 4)
+    assert X.shape == (9, 4, (2 + N_SCALES) * N_PARCELS) and data.shape == (
+        9,
+        N_CHANNELS,
+        4,
+    )
     assert courses.shape[2] in (8, 16, 24, 32, 48, 64)
     assert data[:4].flatten(1).any(1).all() and not data[4:].any()
     batches.generator.set_state(state)
