@@ -27,7 +27,7 @@ def write_tables(folder):
         "personalisation": personalisations(_read("personalisation")),
         "lanes": lanes(_read("lanes")),
         "headline": headlines(),
-        "outside": outsides(_read("outside")),
+        "comparison": comparisons(_read("comparison")),
         "recordings": recordings(),
         "variants": variants(_read("variants")),
     }
@@ -59,9 +59,7 @@ def headlines():
     """List the six rows that a reader understands in ten seconds."""
     from benchmarks.comparison.report import headline, read_recordings
 
-    stored = (RESULTS / "comparison.json").is_file()
-    summary = _read("comparison")["summary"] if stored else _outside_summary()
-    return headline(summary, read_recordings(RESULTS))
+    return headline(_read("comparison")["summary"], read_recordings(RESULTS))
 
 
 def recordings():
@@ -71,28 +69,26 @@ def recordings():
     return recording_lines(read_recordings(RESULTS))
 
 
-def _outside_summary():
-    """Return the record of the suite's forerunner in the form of the suite's."""
-    summary = []
-    for part, record in _read("outside").items():
-        for row in record["rows"] if part != "silence" else ():
-            error = dict(right="none", wrong="all")[row["forward"]]
-            name = f"sample {row['kind']}, error {error}: {row['cell']}"
-            one = dict(scenario=name, metric="peak", method=row["method"])
-            summary.append(one | dict(choice="best", mean=row["peak"]["mean"]))
-    return summary
+def comparisons(record):
+    """Scores of each method in each scenario of the suite, at its best settings."""
+    import pandas as pd
 
+    from benchmarks.comparison.report import OURS, table
 
-def outsides(results):
-    """Scores of each method where data and estimate have different forwards."""
-    names = "peak", "AUC", "LE", "precision / recall", "area"
-    yield "sensors", "forward", "sources", "method", *names
-    for part, record in results.items():
-        if part == "silence":
+    summary, names = pd.DataFrame(record["summary"]), ("scenario", "method", "settings")
+    rules = {tuple(one[name] for name in names): one["rule"] for one in record["rules"]}
+    shown = ("peak error (mm)", "AUC", "LE (mm)", "precision", "recall")
+    shown = ("method", "rule", *shown, "area over true", "found", "n")
+    yield "scenario", *shown
+    for scenario in summary["scenario"].unique():
+        header, *lines = table(summary, rules, scenario)
+        if "AUC" not in header:  # no source: nothing to score
             continue
-        for row in record["rows"]:
-            where = row["kind"], row["forward"], row["cell"], row["method"]
-            yield *where, *_outside_scores(row)
+        picks = [header.index(name) for name in shown]
+        for line in lines:
+            is_usual = not line[1].startswith("best")
+            if is_usual == (line[0] == OURS):  # ours has no settings to choose
+                yield scenario, *(line[pick] for pick in picks)
 
 
 def variants(record):
@@ -100,17 +96,17 @@ def variants(record):
     yield "sensors", "sources", "variant", "peak", "AUC", "LE", "p / r", "area"
     for row in record["rows"]:
         where = row["kind"], row["cell"], row["method"]
-        yield *where, *_outside_scores(row, "area_ratio")
+        yield *where, *_scores(row)
 
 
-def _outside_scores(row, area="area"):
-    mean = {metric: row[metric]["mean"] for metric in ("peak", "auc", "le", area)}
-    precision, recall = (row[name]["mean"] for name in ("precision", "recall"))
-    yield f"{mean['peak']:.1f}"
-    yield f"{mean['auc']:.3f}"
-    yield "-" if mean["le"] is None else f"{mean['le']:.1f}"
+def _scores(row):
+    names = ("peak", "auc", "le", "precision", "recall", "area_ratio")
+    peak, auc, le, precision, recall, area = (row[name]["mean"] for name in names)
+    yield f"{peak:.1f}"
+    yield f"{auc:.3f}"
+    yield "-" if le is None else f"{le:.1f}"
     yield f"{precision:.2f} / {recall:.2f}"
-    yield f"{mean[area]:.1f}"
+    yield f"{area:.1f}"
 
 
 def ablations(results):

@@ -232,7 +232,7 @@ def write(rows, rules, stamp, folder):
 
 
 def _dump(record, fname):
-    text = json.dumps(record, indent=1, ensure_ascii=False)
+    text = json.dumps(record, ensure_ascii=False)
     fname.write_text(text + "\n", encoding="utf-8")
 
 
