@@ -37,10 +37,8 @@ _GYRUS, _SULCUS = 0.72, 0.5  # greys
 _LIGHT = np.array([0.0, 0.3, 1.0]) / np.hypot(0.3, 1)  # from the eye, and above it
 _CLEAR = 0.3  # cosine from which a vertex is clearly seen
 _LITTLE = 0.1  # share of all activity that makes a second view worth while
-_GRID, _DEPTH = (
-    60,
-    0.03,
-)  # cells per side and share of the depth, to find what is hidden
+# to find what is hidden: cells per side, and share of the depth
+_GRID, _DEPTH = 60, 0.03
 
 
 @dataclass(frozen=True, eq=False)
