@@ -26,10 +26,10 @@ import torch._dynamo  # noqa: F401 optimisers import it: here once, not for each
 from options import parse_args
 from provenance import provenance
 from torch import nn
+from train_parcels import read_training_set
 
 from mne_deepsif.network import architectures, encoder
 from mne_deepsif.training import batches, trainer
-from mne_deepsif.training.training_set import read_training_set
 
 
 # ------------------------------------------------------------- patches of the modules

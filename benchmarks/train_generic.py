@@ -29,6 +29,7 @@ import numpy as np
 import scipy.linalg
 from options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
 from scipy.spatial import cKDTree
+from train_parcels import save_training_set
 
 from mne_deepsif.cache import PACKAGE_DATA
 from mne_deepsif.head.leadfield import make_leadfield
@@ -41,7 +42,6 @@ from mne_deepsif.head.template import (
 )
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.batches import TrainingLeadfield
-from mne_deepsif.training.training_set import save_training_set
 
 SEED = 20_261_121
 LIBRARY_SEED = 1
@@ -554,7 +554,12 @@ def train(out, steps, small):
     A single arena of memory: threads but the first otherwise hand large arrays back to
     the system each time, and an update takes 1.4 times as long.
     """
-    command = [sys.executable, "-m", "mne_deepsif.training", out / "training.npz", out]
+    command = [
+        sys.executable,
+        Path(__file__).with_name("train_parcels.py"),
+        out / "training.npz",
+        out,
+    ]
     command += ["--steps", str(steps)]
     command += SMALL_NETWORK.split() if small else ["--compile"]
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
@@ -569,11 +574,11 @@ def average(out, start, shares=(0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)):
     the training's own validation has.
     """
     import torch
+    from train_parcels import read_training_set
 
     from mne_deepsif.network.architectures import make_network
     from mne_deepsif.network.encoder import N_KERNELS
     from mne_deepsif.training.trainer import Trainer
-    from mne_deepsif.training.training_set import read_training_set
 
     record = json.loads((out / "history.json").read_text())
     library, _, validation = read_training_set(out / "training.npz")

@@ -187,16 +187,21 @@ def _leading_vectors(gain):
     return np.linalg.eigh(gain @ gain.T)[1][:, ::-1][:, :_N_EACH]
 
 
-def make_smoother(graph):
-    """Return a function that averages along the surface, over some 5 mm.
+def smoothing_steps(graph):
+    """Return the steps of :func:`make_smoother` on a mesh.
 
     Each step halves the distance to the mean of the neighbours. On a mesh with edges of
     length d, it carries activity over a mean square distance of d² / 2.
     """
     lengths = graph.data[graph.data > 0]
-    n_steps = 0
-    if lengths.size:
-        n_steps = max(1, round(2 * _SPREAD / np.mean(np.square(lengths))))
+    if not lengths.size:
+        return 0
+    return max(1, round(2 * _SPREAD / np.mean(np.square(lengths))))
+
+
+def make_smoother(graph):
+    """Return a function that averages along the surface, over some 5 mm."""
+    n_steps = smoothing_steps(graph)
     borders = (graph > 0).astype(float)
     degree = np.asarray(borders.sum(axis=1)).ravel()
     borders = sparse.diags_array(1 / np.maximum(degree, 1)) @ borders

@@ -340,8 +340,10 @@ def reweigh(prior, variances, modes, rest):
     .. footbibliography::
     """
     factor, noise = _factor(prior, variances, modes, rest)
-    weights = torch.cholesky_solve(modes, factor)
-    ratios = prior.evidence(weights, torch.cholesky_inverse(factor))
+    unit = torch.eye(len(prior.fine), device=factor.device).expand_as(factor)
+    root = torch.linalg.solve_triangular(factor, unit, upper=False)
+    weights = root.mT @ (root @ modes)
+    ratios = prior.evidence(weights, root.mT @ root)
     power = (weights * modes).sum((1, 2)) + rest / noise
     ratios = ratios * (prior.n_channels / power.clamp_min(1e-30))[:, None]
     moved = variances * ratios.clamp(*_MOST_CHANGE).sqrt()
@@ -355,13 +357,27 @@ def _factor(prior, variances, modes, rest):
     The noise level is chosen as in :meth:`Spectrum.explain`, and then held.
     """
     covariance = prior.covariance(variances)
-    with torch.no_grad():
-        each = torch.arange(len(modes), device=modes.device)
-        spectrum = Spectrum(covariance, prior.n_channels)
-        noise = spectrum.explain(modes, rest, each).noise
     unit = torch.eye(covariance.shape[1], device=covariance.device)
-    factor, _ = torch.linalg.cholesky_ex(covariance + noise[:, None, None] * unit)
-    return factor, noise
+    n_rest = prior.n_channels - len(unit)
+    with torch.no_grad():
+        level = covariance.diagonal(dim1=1, dim2=2).sum(1) / prior.n_channels
+        level = torch.where(level <= 0, 1.0, level)
+        ratios = torch.tensor(_LAMBDAS, device=level.device)
+        noises = ratios * level[:, None]  # (n_windows, n_ratios)
+        factors = _cholesky(covariance[:, None], noises, unit)
+        parts = torch.linalg.solve_triangular(factors, modes[:, None], upper=False)
+        power = parts.square().sum((2, 3)) + rest[:, None] / noises
+        power = power.clamp_min(torch.finfo(power.dtype).tiny)
+        log_det = 2 * factors.diagonal(dim1=2, dim2=3).log().sum(2)
+        log_det = log_det + n_rest * noises.log()
+        best = (log_det + prior.n_channels * power.log()).argmin(1, keepdim=True)
+        noise = noises.gather(1, best)[:, 0]
+    return _cholesky(covariance, noise, unit), noise
+
+
+def _cholesky(covariance, noise, unit):
+    """Return the factor of a covariance to which noise is added."""
+    return torch.linalg.cholesky_ex(covariance + noise[..., None, None] * unit)[0]
 
 
 def differentiable_estimate(prior, variances, data):
@@ -384,4 +400,6 @@ def differentiable_estimate(prior, variances, data):
     modes, rest = split_modes(prior, data)
     variances = reweigh(prior, variances, modes, rest)
     factor, _ = _factor(prior, variances, modes, rest)
-    return prior.estimate(variances, torch.cholesky_solve(modes, factor))
+    half = torch.linalg.solve_triangular(factor, modes, upper=False)
+    weights = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return prior.estimate(variances, weights)

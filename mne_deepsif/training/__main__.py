@@ -1,106 +1,74 @@
-"""Train from the command line, on any machine that has torch and NumPy.
+"""Train generic weights from a bundle, on any machine that has torch and NumPy.
 
-Run ``python -m mne_deepsif.training INPUT.npz OUTPUT_FOLDER``, with an input file
-written by :func:`save_training_set`.
+Run ``python -m mne_deepsif.training BUNDLE OUT``. It uses a GPU if there is one. The
+folder OUT gets a checkpoint, from which a stopped training goes on, a log, the weights
+in files of at most 14 MiB, and a record.
 """
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
 import argparse
-import json
-import time
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from ..network.architectures import make_network
 from ..network.device import resolve_device
-from ..network.encoder import N_KERNELS
-from .trainer import Trainer, TrainingOptions
-from .training_set import read_training_set
+from .bundle import read_bundle
+from .generic import GenericTraining, Options, read_weights
+
+# a GPU is busy with many samples only, and can learn from them in larger steps
+_ON_GPU = dict(
+    **dict(learning_rate=1e-3, batch_size=512, n_leadfields=4, draw_every=2),
+    **dict(n_pool=48, n_patches=6000, n_validation=256, save_every=250),
+)
+_SMALL = dict(n_updates=2, n_pool=2, n_patches=50, batch_size=4, n_validation=4)
 
 
 def main(arguments=None):
     """Train from the command line; see ``--help``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("input", help="file written by save_training_set")
-    parser.add_argument("output", type=Path, help="folder for checkpoint and weights")
-    parser.add_argument("--steps", type=int, default=TrainingOptions.n_steps)
-    parser.add_argument("--batch-size", type=int, default=TrainingOptions.batch_size)
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--gate-width", type=int, default=512)
-    parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--components", type=int, default=4)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--start", help="weights.pt of an earlier training")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--compile", action="store_true", help="needs a C++ compiler")
+    parser = argparse.ArgumentParser(
+        prog="python -m mne_deepsif.training", description=main.__doc__
+    )
+    parser.add_argument("bundle", type=Path, help="what training reads, .npz")
+    parser.add_argument("out", type=Path, help="folder for checkpoint and weights")
+    parser.add_argument(
+        "--start", type=Path, help="OUT of an earlier training, or model file"
+    )
+    parser.add_argument("--validation", type=int, help="head (default: the last)")
+    parser.add_argument("--minutes", type=float, default=Options.minutes)
+    parser.add_argument("--learning-rate", type=float, help="largest")
+    parser.add_argument("--seed", type=int, default=Options.seed)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--smoke", action="store_true", help="two small updates")
     args = parser.parse_args(arguments)
-    args.output.mkdir(parents=True, exist_ok=True)
-    library, leadfields, validation_leadfields = read_training_set(args.input)
-    n_parcels = len(library.background)
-    options = TrainingOptions(
-        n_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate
-    )
-    network = make_network(
-        "compact",
-        N_KERNELS * n_parcels,
-        n_parcels,
-        options.n_times,
-        width=args.width,
-        gate_width=args.gate_width,
-        n_blocks=args.blocks,
-        n_components=args.components,
-    )
-    if args.start:
-        network.load_state_dict(torch.load(args.start, weights_only=True))
-    trainer = Trainer(
-        network,
-        library,
-        leadfields,
+    device = resolve_device(args.device)
+    if device == "cpu":
+        torch.set_num_threads(1)  # processor time is what limits a training
+        torch.set_flush_denormal(True)
+    options = Options(minutes=args.minutes, seed=args.seed)
+    options = replace(options, **(_ON_GPU if device == "cuda" else {}))
+    if args.learning_rate is not None:
+        options = replace(options, learning_rate=args.learning_rate)
+    options = replace(options, **(_SMALL if args.smoke else {}))
+    args.out.mkdir(parents=True, exist_ok=True)
+    cortex, heads, n_smoothings = read_bundle(args.bundle, device)
+    training = GenericTraining(
+        args.out,
+        cortex,
+        heads,
+        n_smoothings,
+        max(heads) if args.validation is None else args.validation,
         options,
-        device=resolve_device(args.device),
-        validation_leadfields=validation_leadfields,
-        checkpoint=args.output / "checkpoint.pt",
-        callback=_Log(args.output / "log.jsonl"),
-        compiled=args.compile,
+        device=device,
+        start=read_weights(args.start)[0] if args.start else None,
+        log=partial(print, flush=True),
     )
-    trainer.run()
-    torch.save(trainer.network.state_dict(), args.output / "weights.pt")
-    (args.output / "history.json").write_text(
-        json.dumps(
-            {
-                "history": trainer.history,
-                "seconds": trainer.seconds,
-                "options": asdict(options),
-                "sizes": network.sizes,
-            },
-            indent=1,
-        )
-    )
-
-
-class _Log:
-    """Writes a line every 50 updates."""
-
-    def __init__(self, fname):
-        self.fname = fname
-        self.start = time.perf_counter()
-
-    def __call__(self, trainer):
-        if trainer.step % 50:
-            return
-        line = {
-            "step": trainer.step,
-            "loss": round(float(trainer.loss), 4),
-            "validation": trainer.history[-1],
-            "wall": round(time.perf_counter() - self.start, 1),
-            **{name: round(value, 1) for name, value in trainer.seconds.items()},
-        }
-        with open(self.fname, "a") as file:
-            file.write(json.dumps(line) + "\n")
+    if training.update == 0:
+        training.log(training.measure(2 if args.smoke else 10))
+    training.run()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ from ..network.prior import CorticalPrior, differentiable_estimate, prior_varian
 # probability of 0, 1 ... 5 sources
 N_SOURCES = (0.04, 0.36, 0.32, 0.18, 0.06, 0.04)
 STRONGEST = (0.8, 12.0)  # the peak of the window's sources, over the noise
+# radius of the patches (mm): none (a single place), a gyrus' width ... part of a lobe
+RADII = ((3, 8), (8, 16), (16, 30), (30, 45))
+RADIUS_SHARES = (0.14, 0.22, 0.28, 0.24, 0.12)
+SOFT_SHARE, SOFT_WIDTH = 0.4, 1.2  # patches that fall off to their edge, like a cosine
 # lengths of training windows over the network's: estimates look at parts of long ones
 LENGTHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 _N_PARTS = 4  # of a window, which count alone in the loss
@@ -44,25 +48,30 @@ class CorticalLeadfield:
     prior : CorticalPrior
         The prior of the whitened patterns.
     spread : tensor of shape (n_places, n_fine + n_parcels)
-        Turns coefficients of the patterns into activity of the places (sparse).
+        Turns coefficients of the patterns into activity of the places. Sparse, or
+        anything else that multiplies tensors from the left.
     rr : tensor of shape (n_places, 3)
         Positions of the places.
     centre : tensor of shape (n_patches, 3)
         Positions of the middles of the patches.
-    targets : csr_array of shape (n_patches, n_places)
+    targets : tensor of shape (n_patches, n_places)
         Activity of the patches, as smooth as estimates are, which cannot be sharper.
+        In half precision.
     power : tensor of shape (n_patches,)
         Power of each patch on all of the cortex, scaled to the number of places.
+    inside : tensor of shape (n_places,)
+        1 at the places that count, 0 at others.
     """
 
     kernels: torch.Tensor
     scanning: torch.Tensor | None
     prior: CorticalPrior
-    spread: torch.Tensor
+    spread: Any
     rr: torch.Tensor
     centre: torch.Tensor
-    targets: Any
+    targets: torch.Tensor
     power: torch.Tensor
+    inside: torch.Tensor
 
     def activity(self, coefficients):
         """Return the activity of the places: (n_batch, n_places, n_components)."""
@@ -72,8 +81,7 @@ class CorticalLeadfield:
 
     def targets_of(self, patch):
         """Return the activity of patches: (n_batch, n_sources, n_places)."""
-        rows = self.targets[patch.ravel().numpy()].toarray()
-        return to_tensor(rows).unflatten(0, patch.shape)
+        return self.targets[patch.ravel()].float().unflatten(0, patch.shape)
 
 
 @dataclass(frozen=True)
@@ -166,12 +174,13 @@ def draw_samples(truth, waveforms, background, sfreq, n_batch, n_times, generato
     samples : Samples
         The windows.
     """
-    rand = partial(torch.rand, generator=generator)
-    randint = partial(torch.randint, generator=generator)
+    options = dict(generator=generator, device=generator.device)
+    rand, randint = partial(torch.rand, **options), partial(torch.randint, **options)
+    arange = partial(torch.arange, device=generator.device)
     most = len(N_SOURCES) - 1
-    limits = torch.tensor(N_SOURCES).cumsum(0)[:-1]
+    limits = torch.tensor(N_SOURCES, device=generator.device).cumsum(0)[:-1]
     n_sources = torch.bucketize(rand(n_batch), limits, right=True)
-    is_on = torch.arange(most) < n_sources[:, None]
+    is_on = arange(most) < n_sources[:, None]
     patch = randint(len(truth.patch_gain), (n_batch, most))
     waves = draw_waves(waveforms, sfreq, (n_batch, most), n_times, generator)
     low, high = np.log(STRONGEST)
@@ -190,10 +199,10 @@ def draw_samples(truth, waveforms, background, sfreq, n_batch, n_times, generato
     courses = amplitude[..., None] * waves
     data = topography.mT @ courses
     start = randint(len(background) - n_times, (n_batch,))
-    ongoing = background[start[:, None] + torch.arange(n_times)].float()
+    ongoing = background[start[:, None] + arange(n_times)].float()
     data = data + truth.background @ ongoing.mT
     shape = (n_batch, n_channels, n_times)
-    data = data + truth.noise @ torch.randn(shape, generator=generator)
+    data = data + truth.noise @ torch.randn(shape, **options)
     gram = topography @ topography.mT
     return Samples(data, patch, is_on, size, amplitude, courses, gram)
 
@@ -204,23 +213,26 @@ def draw_waves(waveforms, sfreq, shape, n_times, generator):
     A fifth each are bumps, bumps with a slow wave after them, and bursts. The others
     come from neural masses.
     """
-    rand = partial(torch.rand, generator=generator)
+    options = dict(generator=generator, device=generator.device)
+    rand, randint = partial(torch.rand, **options), partial(torch.randint, **options)
+    arange = partial(torch.arange, device=generator.device)
     latency = rand(*shape, 1) * (n_times / sfreq + 0.06) - 0.03  # s, of the peak
     width = 0.008 + 0.035 * rand(*shape, 1)  # s
     frequency = 2 + 14 * rand(*shape, 1)  # Hz
-    kind = torch.randint(5, (*shape, 1), generator=generator)
-    time = torch.arange(n_times) / sfreq - latency
+    kind = randint(5, (*shape, 1))
+    time = arange(n_times) / sfreq - latency
     bump = torch.exp(-0.5 * (time / width) ** 2)
     slow = torch.exp(-0.5 * ((time - 2.2 * width) / (1.3 * width)) ** 2)
     envelope = torch.exp(-0.5 * (time / (2 * width)) ** 2)
     burst = envelope * torch.cos(2 * np.pi * frequency * time)
-    number = torch.randint(len(waveforms), shape, generator=generator)
+    number = randint(len(waveforms), shape)
     length = waveforms.shape[1]  # the peak is in the middle
     start = length // 2 - (sfreq * latency[..., 0]).long()
-    start = start.clamp(0, length - n_times)[..., None] + torch.arange(n_times)
+    start = start.clamp(0, length - n_times)[..., None] + arange(n_times)
     waves = torch.where(kind == 1, bump - 0.7 * slow, bump)
     waves = torch.where(kind == 2, burst, waves)
-    return torch.where(kind >= 3, waveforms[number[..., None], start], waves)
+    drawn = waveforms[number[..., None], start].float()
+    return torch.where(kind >= 3, drawn, waves)
 
 
 def window_lengths(longest):
@@ -366,4 +378,4 @@ def place_weights(leadfield, samples):
     places = leadfield.rr.expand(len(centre), -1, -1)
     distance = torch.cdist(places, centre)  # sources last: argmin is quick there
     nearest = torch.where(samples.is_on[:, None], distance, torch.inf).argmin(2)
-    return scale.gather(1, nearest)
+    return scale.gather(1, nearest) * leadfield.inside

@@ -18,15 +18,16 @@ from ..network.device import sparse_tensor
 from ..network.encoder import backprojection_kernels
 from ..network.prior import CorticalPrior, patch_profiles
 from .cortical import (
+    RADII,
+    RADIUS_SHARES,
+    SOFT_SHARE,
+    SOFT_WIDTH,
     CorticalLeadfield,
     PersonalLeadfield,
     Truth,
     to_tensor,
 )
 
-# radius of the patches (mm): none (a single place), a gyrus' width ... part of a lobe
-RADII = ((3, 8), (8, 16), (16, 30), (30, 45))
-RADIUS_SHARES = (0.14, 0.22, 0.28, 0.24, 0.12)
 _N_TRUTHS, _N_EXACT = 24, 6  # leadfields that make data; those without an error
 _N_PATCHES, _N_PLACES = 4000, 3000
 _N_NEIGHBOURS = 6  # sensors from which the field beside one is interpolated
@@ -81,8 +82,8 @@ def draw_patches(rr, graph, middles, rng, n_patches):
         distance = dijkstra(graph, indices=middle[number], limit=max(radius, 1e-4))
         inside = distance <= radius
         activity = inside.astype(np.float32)
-        if rng.random() < 0.4 and radius:
-            fall = np.cos(0.5 * np.pi * distance[inside] / (1.2 * radius))
+        if rng.random() < SOFT_SHARE and radius:
+            fall = np.cos(0.5 * np.pi * distance[inside] / (SOFT_WIDTH * radius))
             activity[inside] = fall
         rows.append(sparse.csr_array(activity[None]))
     return Patches(rr[middle], sparse.vstack(rows).tocsr())
@@ -151,8 +152,9 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
         spread=sparse_tensor(spread[places]),
         rr=to_tensor(rr[places]),
         centre=to_tensor(patches.centre),
-        targets=smoothed[:, places],
+        targets=torch.as_tensor(smoothed[:, places].toarray()).half(),
         power=to_tensor(smoothed.power(2).sum(axis=1) * (n_places / len(inside))),
+        inside=torch.ones(n_places),
     )
     covariance = np.cov(np.asarray(background[:, ::3], np.float32))
     moments = sparse.diags_array(area) @ patches.activity.T

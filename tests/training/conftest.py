@@ -5,6 +5,7 @@
 
 from dataclasses import fields, replace
 
+import mne
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
 from mne_deepsif.simulation import Library
 from mne_deepsif.training.batches import TrainingLeadfield
+from mne_deepsif.training.bundle import read_bundle, save_bundle
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
 N_PARCELS, N_CHANNELS, N_TIMES = 12, 8, 32
@@ -86,3 +88,76 @@ def make_trainer(network):
         return Trainer(net, library, sensors, options, **others)
 
     return make
+
+
+N_PLACES, N_HEAD_PARCELS = 162, 20
+
+
+@pytest.fixture(scope="session")
+def cortex_arrays():
+    """Give what is the same for all heads, on a sphere of 162 places."""
+    rng = np.random.default_rng(4)
+    sphere = mne.surface._get_ico_surface(2)
+    edges = np.vstack([sphere["tris"][:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    neighbours = np.arange(N_PLACES)[:, None].repeat(6, 1)
+    for place in range(N_PLACES):
+        found = np.unique(edges[edges[:, 0] == place, 1])
+        neighbours[place, : len(found)] = found
+    times = (np.arange(160) - 80) / 125
+    widths = rng.uniform(0.02, 0.06, 40)[:, None]
+    return dict(
+        neighbours=neighbours,
+        area=rng.uniform(1e-5, 3e-5, N_PLACES).astype(np.float32),
+        parcel_areas=rng.uniform(1e-4, 3e-4, N_HEAD_PARCELS).astype(np.float32),
+        middles=np.arange(8, N_PLACES),
+        profiles=np.eye(N_HEAD_PARCELS, dtype=np.float32) + 0.05,
+        scales=np.array([0, 1, 4]),
+        waveforms=np.exp(-0.5 * (times / widths) ** 2).astype(np.float32),
+        background=rng.standard_normal((3000, N_HEAD_PARCELS)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def head_arrays():
+    """Give two heads of 8 cm, with 40 electrodes and 24 magnetometers."""
+    heads = {}
+    for number in (0, 3):
+        rng = np.random.default_rng(number)
+        rr = 0.08 * mne.surface._get_ico_surface(2)["rr"].astype(np.float32)
+        electrodes = rng.standard_normal((40, 3)).astype(np.float32)
+        normals = rr + 0.02 * rng.standard_normal((2, N_PLACES, 3))
+        parcel = np.arange(N_PLACES) % N_HEAD_PARCELS
+        parcel[:8] = -1
+        heads[number] = dict(
+            eeg=rng.standard_normal((4, 40, 30)),
+            eeg_patterns=rng.standard_normal((30, N_PLACES, 3)),
+            meg=rng.standard_normal((2, 2, 24, 22)),
+            meg_patterns=rng.standard_normal((22, N_PLACES, 3)),
+            electrodes=electrodes,
+            caps=np.arange(40) < np.array([[19], [24], [36]]),
+            normals=normals / np.linalg.norm(normals, axis=2, keepdims=True),
+            parcel=np.array([parcel, np.roll(parcel, 1)]),
+            rr=rr,
+            n_smoothings=2,
+        )
+    return heads
+
+
+@pytest.fixture(scope="session")
+def bundle(cortex_arrays, head_arrays, tmp_path_factory):
+    """Write a bundle."""
+    fname = tmp_path_factory.mktemp("bundle") / "bundle.npz"
+    save_bundle(fname, cortex_arrays, head_arrays)
+    return fname
+
+
+@pytest.fixture(scope="session")
+def cortex(bundle):
+    """Read what is the same for all heads."""
+    return read_bundle(bundle)[0]
+
+
+@pytest.fixture(scope="session")
+def head(bundle):
+    """Read a head."""
+    return read_bundle(bundle)[1][3]

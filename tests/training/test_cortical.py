@@ -62,8 +62,9 @@ def pair(patches):
         spread=sparse_tensor(sparse.hstack([sparse.eye_array(n), whole])),
         rr=to_tensor(PLACES.T),
         centre=to_tensor(patches.centre),
-        targets=patches.activity,
+        targets=to_tensor(patches.activity.toarray()).half(),
         power=to_tensor(patches.activity.power(2).sum(axis=1)),
+        inside=torch.ones(n),
     )
     truth = Truth(
         patch_gain=to_tensor(patches.activity @ gain.T),

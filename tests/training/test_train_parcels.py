@@ -1,12 +1,14 @@
-"""One file with all that training reads, and the command that reads it."""
+"""The former first stage: one file with all that it reads, and its command."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
-from mne_deepsif.training.__main__ import main
 from mne_deepsif.training.batches import TrainingLeadfield
-from mne_deepsif.training.training_set import read_training_set, save_training_set
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_parcels.py"
+read_training_set, save_training_set, main = map(
+    runpy.run_path(SCRIPT).get, ("read_training_set", "save_training_set", "main")
+)
 N_PARCELS = 12
 
 
@@ -66,7 +70,7 @@ def test_command_line_needs_torch_and_numpy_only(long_set, tmp_path):
     code = (
         "import runpy, sys\n"
         f"sys.modules.update(dict.fromkeys({NOT_NEEDED}))\n"
-        "runpy.run_module('mne_deepsif.training', run_name='__main__')\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
     )
     arguments = [str(long_set), str(folder), "--steps", "3", "--batch-size", "4"]
     arguments += ["--width", "16", "--gate-width", "8", "--blocks", "1"]
