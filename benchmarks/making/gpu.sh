@@ -7,7 +7,8 @@
 # `python benchmarks/train_prior.py bundle` wrote. The machine needs PyTorch, NumPy,
 # lazy_loader and safetensors, and no network. OUT gets the weights in files of at most
 # 14 MiB, a log and a record; the checkpoint, which is larger, stays in /tmp.
-# `python benchmarks/train_prior.py export` makes a model file of them.
+# `python benchmarks/train_prior.py export` makes a model file of them. On several GPUs,
+# call the command below by `torchrun --nproc_per_node N -m` instead of `python3 -m`.
 set -euo pipefail
 
 bundle=$1 out=$2 minutes=${3:-9}

@@ -2,13 +2,17 @@
 
 Run ``python -m mne_deepsif.training BUNDLE OUT``. It uses a GPU if there is one. The
 folder OUT gets a checkpoint, from which a stopped training goes on, a log, the weights
-in files of at most 14 MiB, and a record.
+in files of at most 14 MiB, and a record. Several devices, or processes, share the work
+if ``torchrun`` starts them::
+
+    torchrun --nproc_per_node 2 -m mne_deepsif.training BUNDLE OUT
 """
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
 import argparse
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +28,10 @@ _ON_GPU = dict(
     **dict(learning_rate=1e-3, batch_size=512, n_leadfields=4, draw_every=2),
     **dict(n_pool=48, n_patches=6000, n_validation=256, save_every=250),
 )
-_SMALL = dict(n_updates=2, n_pool=2, n_patches=50, batch_size=4, n_validation=4)
+_SMALL = dict(
+    **dict(n_updates=2, n_pool=2, n_patches=50, batch_size=4, n_leadfields=2),
+    n_validation=4,
+)
 
 
 def main(arguments=None):
@@ -48,8 +55,11 @@ def main(arguments=None):
     if device == "cpu":
         torch.set_num_threads(1)  # processor time is what limits a training
         torch.set_flush_denormal(True)
+    if together := "LOCAL_RANK" in os.environ:  # torchrun sets it
+        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+        device = device if device == "cpu" else f"cuda:{os.environ['LOCAL_RANK']}"
     options = Options(minutes=args.minutes, seed=args.seed)
-    options = replace(options, **(_ON_GPU if device == "cuda" else {}))
+    options = replace(options, **({} if device == "cpu" else _ON_GPU))
     if args.learning_rate is not None:
         options = replace(options, learning_rate=args.learning_rate)
     options = replace(options, **(_SMALL if args.smoke else {}))
@@ -67,8 +77,12 @@ def main(arguments=None):
         log=partial(print, flush=True),
     )
     if training.update == 0:
-        training.log(training.measure(2 if args.smoke else 10))
+        text = training.measure(2 if args.smoke else 10)
+        if training.process == 0:
+            training.log(text)
     training.run()
+    if together:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Training of generic weights through the last step, on one CPU thread or a GPU."""
+"""Training of generic weights through the last step, on CPUs or GPUs.
+
+Several processes, started by ``torchrun``, share the leadfields of an update.
+(torch and NumPy only)
+"""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -11,6 +15,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..cache import whole_file
@@ -120,7 +126,7 @@ def fingerprint(state):
 
 def matmul_rate(device, dtype):
     """Return the rate of large matrix products (operations per second)."""
-    size = _TESTED[device]
+    size = _TESTED[torch.device(device).type]
     one, other = torch.randn(2, size, size, device=device).to(dtype)
     seconds = []
     for _ in range(5):
@@ -128,6 +134,13 @@ def matmul_rate(device, dtype):
         _ = float((one @ other)[0, 0])  # waits for it
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / np.median(seconds[1:])
+
+
+def processes():
+    """Return the number of this process, and how many train together."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 class GenericTraining:
@@ -150,12 +163,18 @@ class GenericTraining:
         The head to validate on. If it is the only one, training sees it too.
     options : Options
         How to train.
-    device : "cpu" | "cuda"
-        Where to train.
+    device : str
+        Where to train: "cpu", "cuda", or "cuda:1" and so on.
     start : dict | None
         Weights to start from.
     log : callable
         Called with a line of text at each validation.
+
+    Notes
+    -----
+    If torch's process group is initialised, each of its processes takes its share of
+    the leadfields of an update. The gradients are averaged, so the weights are those of
+    a single process up to rounding. The first process writes files.
     """
 
     def __init__(
@@ -178,6 +197,12 @@ class GenericTraining:
                 f"The head to validate on must be in the bundle, one of "
                 f"{sorted(heads)}, got {held_out}."
             )
+        self.process, self.n_processes = processes()
+        if options.n_leadfields % self.n_processes:
+            raise ValueError(
+                f"n_leadfields must be a multiple of the {self.n_processes} processes, "
+                f"got {options.n_leadfields}."
+            )
         self.patches = {
             number: draw_patches(
                 head,
@@ -189,8 +214,12 @@ class GenericTraining:
             for number, head in heads.items()
         }
         self.head_numbers = sorted(heads.keys() - {held_out}) or [held_out]
+        self.device_type = torch.device(device).type
         self.dtype = resolve_precision("auto", device)
         self.network = start_network(len(cortex.parcel_areas), start).to(device)
+        self.learner = self.network
+        if self.n_processes > 1:
+            self.learner = DistributedDataParallel(self.network)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.learning_rate,
@@ -210,7 +239,7 @@ class GenericTraining:
             "start": None if start is None else fingerprint(start),
             "heads": {"training": self.head_numbers, "validation": [held_out]},
             "options": asdict(options),
-            "device": device,
+            "device": self.device_type,
         }
         if self.checkpoint.exists():
             self._load()
@@ -224,7 +253,8 @@ class GenericTraining:
         return torch.Generator(self.device).manual_seed(seed)
 
     def _clock(self):
-        return time.process_time() if self.device == "cpu" else time.perf_counter()
+        on_cpu = self.device_type == "cpu"
+        return time.process_time() if on_cpu else time.perf_counter()
 
     def run(self):
         """Train until the time is over; then write the weights."""
@@ -233,7 +263,7 @@ class GenericTraining:
         start = self._clock() - self.seconds
         while not self._is_done():
             self._train_step()
-            self.seconds = self._clock() - start
+            self.seconds = self._agreed(self._clock() - start)
             if self.update % self.options.save_every == 0:
                 self._validate_and_save()
         if self.history[-1]["update"] < self.update:
@@ -245,7 +275,22 @@ class GenericTraining:
             "history": self.history,
             "recipe": self.recipe,
         }
-        write_weights(self.out, self.network, record)
+        if self.process == 0:
+            write_weights(self.out, self.network, record)
+
+    def _agreed(self, number):
+        """Return the first process's number."""
+        if self.n_processes == 1:
+            return number
+        shared = torch.tensor([number], dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, 0)
+        return float(shared)
+
+    def _mean(self, number):
+        """Return the mean over all processes."""
+        if self.n_processes > 1:
+            distributed.all_reduce(number)
+        return number / self.n_processes
 
     def _is_done(self):
         return self._share_done() >= 1 or self.update == self.options.n_updates
@@ -259,16 +304,19 @@ class GenericTraining:
         rate *= 0.5 * (1 + np.cos(np.pi * self._share_done()))
         for group in self.optimizer.param_groups:
             group["lr"] = float(rate)  # a checkpoint holds plain numbers
-        # NumPy's generator chooses, torch's draws samples
+        # NumPy's generator chooses, torch's draw samples: one for each leadfield
         rng = np.random.default_rng([options.seed, 0, self.update])
-        generator = self._generator(int(rng.integers(2**62)))
-        pool = self._fill_pool()
+        numbers = self._pool_numbers()
         # estimates look at whole windows and at quarters of them
         n_times = int(rng.choice(window_lengths(N_TIMES)))
-        n_chosen = min(options.n_leadfields, len(pool))
-        chosen = rng.choice(len(pool), n_chosen, replace=False)
+        chosen = rng.choice(numbers, options.n_leadfields, replace=False)
+        seeds = rng.integers(2**62, size=len(chosen))
+        mine = slice(self.process, None, self.n_processes)
         losses = self._losses(
-            [pool[index] for index in chosen], options.batch_size, n_times, generator
+            [self._leadfield(number) for number in chosen[mine]],
+            options.batch_size,
+            n_times,
+            [self._generator(int(seed)) for seed in seeds[mine]],
         )
         loss = torch.stack(losses).mean()
         self.optimizer.zero_grad()
@@ -281,14 +329,21 @@ class GenericTraining:
         self.update += 1
         self.losses.append(loss.detach())
 
-    def _fill_pool(self):
-        """Return the latest leadfields: one more at each update until it is full."""
+    def _pool_numbers(self):
+        """Return the latest leadfields: those of an update, then one more at each."""
         n_pool, every = self.options.n_pool, self.options.draw_every
-        last = min(self.update, n_pool - 1)
-        last += max(0, self.update // every - (n_pool - 1) // every)
+        n_more = n_pool - self.options.n_leadfields  # updates until there are all
+        last = self.options.n_leadfields - 1 + min(self.update, n_more)
+        last += max(0, self.update - n_more) // every
         numbers = range(max(0, last + 1 - n_pool), last + 1)
-        self.pool = {n: self.pool.get(n) or self._draw_leadfield(n) for n in numbers}
-        return list(self.pool.values())
+        self.pool = {n: self.pool[n] for n in numbers if n in self.pool}
+        return numbers
+
+    def _leadfield(self, number):
+        """Return a leadfield of the pool; it is drawn when it is first needed."""
+        if number not in self.pool:
+            self.pool[number] = self._draw_leadfield(number)
+        return self.pool[number]
 
     def _draw_leadfield(self, number):
         rng = np.random.default_rng([self.options.seed, 1, number])
@@ -299,11 +354,11 @@ class GenericTraining:
         parts = self.heads[head], self.patches[head], self.cortex
         return draw_leadfield(*parts, rng, generator, kind)
 
-    def _losses(self, pairs, n_batch, n_times, generator):
+    def _losses(self, pairs, n_batch, n_times, generators):
         """Return the loss of new samples for each pair of leadfields."""
         ongoing = self.cortex.waveforms, self.cortex.background, SFREQ
         samples, encoded = [], []
-        for leadfield, truth in pairs:
+        for (leadfield, truth), generator in zip(pairs, generators, strict=True):
             drawn = draw_samples(truth, *ongoing, n_batch, n_times, generator)
             samples.append(drawn)
             encoded.append(
@@ -316,8 +371,9 @@ class GenericTraining:
                 )
             )
         is_short = self.dtype is torch.bfloat16
-        with torch.autocast(self.device, dtype=self.dtype, enabled=is_short):
-            answers = self.network(torch.cat([one.X for one in encoded]))
+        learner = self.learner if self.network.training else self.network
+        with torch.autocast(self.device_type, dtype=self.dtype, enabled=is_short):
+            answers = learner(torch.cat([one.X for one in encoded]))
         return [
             estimation_loss(answer, pair[0], one.data, one.courses, drawn)
             for answer, pair, one, drawn in zip(
@@ -329,15 +385,18 @@ class GenericTraining:
     def _validate(self):
         """Add the losses of short and of long windows to the history."""
         self.network.eval()
-        generator = self._generator(7)  # the same samples each time
         found = {}
         for n_times in (16, 64):
+            # the same samples each time
+            generators = [self._generator(7 + i) for i in range(len(self.validation))]
             losses = self._losses(
-                self.validation, self.options.n_validation, n_times, generator
+                self.validation, self.options.n_validation, n_times, generators
             )
             found[f"{n_times} samples"] = float(torch.stack(losses).mean())
         self.network.train()
-        loss = float(torch.stack(self.losses).mean()) if self.losses else None
+        loss = None
+        if self.losses:
+            loss = float(self._mean(torch.stack(self.losses).mean()))
         line = {
             "update": self.update,
             "loss": loss and round(loss, 4),
@@ -346,10 +405,13 @@ class GenericTraining:
         }
         self.losses = []
         self.history.append(line)
-        self.log(json.dumps(line))
+        if self.process == 0:
+            self.log(json.dumps(line))
 
     def _validate_and_save(self):
         self._validate()
+        if self.process:
+            return
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -400,8 +462,7 @@ class GenericTraining:
         seconds = (time.perf_counter() - start) / n_updates
         with FlopCounterMode(display=False) as counter:
             self._train_step()
-        n_leadfields = min(self.options.n_leadfields, len(self.pool))
-        n_samples = self.options.batch_size * n_leadfields
+        n_samples = self.options.batch_size * self.options.n_leadfields
         rate = counter.get_total_flops() / seconds / 1e12
         peak = matmul_rate(self.device, self.dtype) / 1e12
         self.network.load_state_dict(before)
@@ -410,7 +471,7 @@ class GenericTraining:
         return (
             f"{n_samples / seconds:.0f} samples a second, {1e3 * seconds:.0f} ms an "
             f"update: {rate:.2f} TFLOP/s, {rate / peak:.1%} of the device's {peak:.2f} "
-            f"in large products ({self.dtype})"
+            f"in large products ({self.dtype}; process 1 of {self.n_processes})"
         )
 
 

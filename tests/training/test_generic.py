@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -111,7 +112,7 @@ def test_the_loss_falls(make):
     found = []
     for _ in range(40):
         generator = torch.Generator().manual_seed(0)
-        loss = sum(training._losses(training.validation[:1], 8, 16, generator))
+        loss = sum(training._losses(training.validation[:1], 8, 16, [generator]))
         training.optimizer.zero_grad()
         loss.backward()
         training.optimizer.param_groups[0]["lr"] = 1e-2
@@ -167,9 +168,8 @@ def test_start_from_the_generic_weights():
 
 def test_fresh_networks_can_learn_in_all_layers(make):
     training = make()
-    losses = training._losses(
-        training.validation, 8, 16, torch.Generator().manual_seed(0)
-    )
+    generators = [torch.Generator().manual_seed(i) for i in range(4)]
+    losses = training._losses(training.validation, 8, 16, generators)
     sum(losses).backward()
     for name, parameter in training.network.named_parameters():
         if name not in ("share.0.weight", "share.0.bias", "scan.power.0.weight"):
@@ -195,6 +195,51 @@ def test_command_needs_torch_and_numpy_only(bundle, tmp_path):
     assert {one.name for one in out.iterdir()} == {
         *("checkpoint.pt", "log.jsonl", "record.json", "weights-0.npz"),
     }
+
+
+COMMAND = f"""
+import functools
+import sys
+import torch
+from mne_deepsif.training import __main__ as command, generic
+generic.SIZES = generic.SIZES | {SMALL}
+generic.resolve_precision = lambda *_: torch.float32
+# without, the first step is as large for a gradient that is zero up to rounding
+torch.optim.AdamW = functools.partial(torch.optim.AdamW, eps=1e-2)
+command._SMALL = command._SMALL | dict(n_updates=5, n_warmup=1, save_every=1)
+command.main(sys.argv[1:])
+"""
+
+
+def test_two_processes_train_as_one(bundle, tmp_path):
+    """Each takes half of the leadfields; the losses are those of one process."""
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND)
+    options = ["--smoke", "--device", "cpu", "--learning-rate", "0.01"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    curves = []
+    for name, launcher in (("one", []), ("two", torchrun)):
+        done = subprocess.run(
+            [sys.executable, *launcher, script, bundle, tmp_path / name, *options],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count('{"update": 5') == 1  # the first process alone tells
+        _, record = read_weights(tmp_path / name)
+        curves.append(
+            [(x["loss"], *x["validation"].values()) for x in record["history"]]
+        )
+    one, two = (np.array(curve[1:]) for curve in curves)
+    assert np.ptp(one[:, 1]) > 0.01  # the weights have moved
+    np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_leadfields_are_shared_evenly(make, monkeypatch):
+    monkeypatch.setattr(generic, "processes", lambda: (1, 3))
+    with pytest.raises(ValueError, match="multiple of the 3 processes, got 2"):
+        make()
 
 
 @pytest.fixture
