@@ -33,6 +33,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
@@ -72,15 +73,22 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "doc_module": ("mne_deepsif",),
+    "backreferences_dir": "generated/backreferences",
     "download_all_examples": False,
     "remove_config_comments": True,
     "capture_repr": (),  # figures speak for themselves, text is printed
     "show_memory": False,
+    "write_computation_times": False,  # its page needs a script from another site
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"mne_deepsif {release}"
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 # No column at the left: the pages have no sections below them, so it would be empty.
 html_sidebars = {"**": []}
 copybutton_exclude = ".linenos, .gp"  # the prompt of console blocks is not copied

@@ -49,11 +49,10 @@ stc_true = mne.simulation.simulate_stc(
     tstep=1 / info["sfreq"],
     allow_overlap=True,
 )
-cov = mne.make_ad_hoc_cov(info, std=0.5e-6)
-evoked = mne.simulation.simulate_evoked(
-    fwd, stc_true, info, cov, nave=20, random_state=0, verbose="error"
-)
+evoked = mne.apply_forward(fwd, stc_true, info, verbose="error")
 evoked.set_eeg_reference(projection=True)
+cov = mne.make_ad_hoc_cov(info, std=0.1e-6)  # noise of the average
+mne.simulation.add_noise(evoked, cov, random_state=0)
 
 # %%
 # The estimates

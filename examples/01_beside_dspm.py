@@ -7,8 +7,6 @@ through DeepSIF and through MNE's dSPM and sLORETA. Then we ask each method two
 questions: where is the peak, and how far does the source extend?
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # A response with two sources
 # ---------------------------
@@ -21,6 +19,7 @@ import mne_deepsif
 from mne_deepsif import stc_metrics
 
 mne.set_log_level("warning")
+# sphinx_gallery_thumbnail_number = 2
 montage = mne.channels.make_standard_montage("biosemi64")
 info = mne.create_info(montage.ch_names, 250.0, "eeg").set_montage(montage)
 fwd = mne_deepsif.make_template_forward(info)

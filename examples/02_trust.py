@@ -7,8 +7,6 @@ loose electrode. For each, the package says whether the data look like brain act
 At the end comes an artefact that it does not notice.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # A good response
 # ---------------
@@ -19,6 +17,7 @@ import numpy as np
 import mne_deepsif
 
 mne.set_log_level("error")  # the warnings are the subject of this page: shown below
+# sphinx_gallery_thumbnail_number = 2
 montage = mne.channels.make_standard_montage("biosemi64")
 info = mne.create_info(montage.ch_names, 250.0, "eeg").set_montage(montage)
 fwd = mne_deepsif.make_template_forward(info)

@@ -7,8 +7,6 @@ spike, each spike by itself, and the continuous recording. All three go through 
 prepared operator, and a label keeps the results small.
 """
 
-# sphinx_gallery_thumbnail_number = 3
-
 # %%
 # A recording with spikes
 # -----------------------
@@ -19,6 +17,7 @@ import numpy as np
 import mne_deepsif
 
 mne.set_log_level("warning")
+# sphinx_gallery_thumbnail_number = 3
 montage = mne.channels.make_standard_montage("biosemi64")
 info = mne.create_info(montage.ch_names, 250.0, "eeg").set_montage(montage)
 fwd = mne_deepsif.make_template_forward(info)

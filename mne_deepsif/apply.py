@@ -189,7 +189,12 @@ def apply_deepsif_epochs(
     # an Epochs object iterates over itself: a second one (that shares the data) keeps
     # the caller's own iteration from being disturbed
     stcs = _iterate_epochs(copy.copy(epochs), plan)
-    return stcs if return_generator else list(stcs)
+    if return_generator:
+        return stcs
+    bar = ProgressBar(
+        stcs, max_value=len(epochs.events), mesg="Estimating", unit=" epochs"
+    )
+    return list(bar)
 
 
 @verbose
@@ -305,7 +310,8 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         for first, last in spans
         for piece in chunks(last - first, plan.window, _GROUP)
     ]
-    for first, last, begin, end in ProgressBar(pieces, mesg="Estimating"):
+    bar = ProgressBar(pieces, mesg="Estimating", unit=" pieces")
+    for first, last, begin, end in bar:
         data = raw.get_data(start=first, stop=last)
         check = not known
         if check:  # once, and before hours of work

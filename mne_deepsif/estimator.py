@@ -22,6 +22,7 @@ from .inverse.operator import resolve_model
 from .network.architectures import ARCHITECTURES, make_network
 from .network.device import resolve_device
 from .network.encoder import N_KERNELS
+from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
 from .training.personal import make_personal_leadfield
 from .training.trainer import Trainer, TrainingOptions
@@ -31,6 +32,7 @@ _NOT_STORED = {
     "weights": None,
     "parcels": None,
     "checkpoint": None,
+    "library": None,
     "device": "auto",
     "verbose": None,
 }
@@ -76,6 +78,10 @@ class DeepSIFEstimator(BaseEstimator):
         Precision of the training. ``"auto"`` is bfloat16 where the processor has it.
     checkpoint : path-like | None
         File for the state of the training. If it exists, :meth:`fit` resumes from it.
+    library : Library | None
+        What the simulated sources are made of, at the network's rate: waveforms,
+        background activity and, for random weights, patches. None simulates
+        :func:`make_library` with its defaults.
     random_state : int | None
         Seed of weights, simulation and batches.
     verbose : bool | str | int | None
@@ -130,6 +136,7 @@ class DeepSIFEstimator(BaseEstimator):
         device="auto",
         precision="auto",
         checkpoint=None,
+        library=None,
         random_state=None,
         verbose=None,
     ):
@@ -146,6 +153,7 @@ class DeepSIFEstimator(BaseEstimator):
         self.device = device
         self.precision = precision
         self.checkpoint = checkpoint
+        self.library = library
         self.random_state = random_state
         self.verbose = verbose
 
@@ -205,8 +213,6 @@ class DeepSIFEstimator(BaseEstimator):
         return self
 
     def _fit(self, fwd, info, noise_cov, subjects_dir):
-        from .simulation.library import make_library  # here: numba is slow to load
-
         start = self._starting_point()
         _check_precision(self.precision)
         rng = check_random_state(self.random_state)
@@ -224,7 +230,7 @@ class DeepSIFEstimator(BaseEstimator):
             subjects_dir=subjects_dir,
         )
         sfreq = float(self.sfreq) if start is None else start.sfreq
-        library = make_library(parcels, sfreq=sfreq)
+        library = self._resolve_library(parcels, sfreq)
         if start is not None and self.encoder == "backprojection":
             scans = start.network.sizes.get("scan_width", 0) > 0
             leadfields = make_personal_leadfield(
@@ -292,7 +298,7 @@ class DeepSIFEstimator(BaseEstimator):
             precision=self.precision,
             seed=seed % 2**31,
         )
-        progress = mne.utils.ProgressBar(self.n_steps, mesg="Training")
+        progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
         trainer = Trainer(
             network,
             library,
@@ -344,6 +350,21 @@ class DeepSIFEstimator(BaseEstimator):
     def _resolve_parcels(self):
         _validate_type(self.parcels, (Parcels, None), "parcels")
         return make_template_parcels() if self.parcels is None else self.parcels
+
+    def _resolve_library(self, parcels, sfreq):
+        from .simulation.library import make_library  # here: numba is slow to load
+
+        _validate_type(self.library, (Library, None), "library")
+        if self.library is None:
+            return make_library(parcels, sfreq=sfreq)
+        n_parcels, rate = len(self.library.background), self.library.sfreq
+        if (n_parcels, rate) != (parcels.n_parcels, sfreq):
+            raise ValueError(
+                f"library must have {parcels.n_parcels} parcels and be sampled at "
+                f"{sfreq:g} Hz, as the network is, got {n_parcels} parcels at {rate:g} "
+                "Hz. Use make_library(parcels, sfreq), or arrays of these sizes."
+            )
+        return self.library
 
     @verbose
     def predict(

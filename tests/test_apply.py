@@ -23,6 +23,7 @@ from mne_deepsif import (
 from mne_deepsif import apply as apply_module
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.model import PreparedModel
+from mne_deepsif.inverse.plan import Power
 from mne_deepsif.inverse.windows import chunks, window_length
 
 
@@ -157,6 +158,33 @@ def test_residual(evoked, eeg_fwd, cov, estimator):
     expected = data - data.mean(0) - (fit - fit.mean(0))
     assert_allclose(residual.data, expected, atol=1e-5 * np.abs(data).max())
     assert np.square(residual.data).sum() < 0.2 * np.square(data).sum()
+
+
+def test_log_says_what_is_explained(evoked, eeg_fwd, cov, estimator):
+    """Where the data are strongest, and over all; in pieces as in one."""
+    rng = np.random.default_rng(0)
+    evoked.data[:, :10] = 1e-7 * rng.standard_normal((32, 10))  # a baseline of noise
+    _, residual = apply_deepsif(
+        evoked, eeg_fwd, cov, estimator=estimator, return_residual=True
+    )
+    whiten = make_leadfield(evoked.info, eeg_fwd, cov, parcels=estimator.parcels).whiten
+    power, rest = (np.square(whiten(x.data)).sum(0) for x in (evoked, residual))
+    peak = power.argmax()
+    expected = (
+        f"explains {100 * (1 - rest[peak] / power[peak]):.0f} % of the data where they "
+        f"are strongest, and {100 * (1 - rest.sum() / power.sum()):.0f} % over all"
+    )
+    raw = mne.io.RawArray(evoked.data, evoked.info)
+    with mne.utils.catch_logging(verbose="info") as log:
+        apply_deepsif(evoked, eeg_fwd, cov, estimator=estimator)
+        apply_deepsif_raw(raw, eeg_fwd, cov, estimator=estimator)
+    assert log.getvalue().count(expected) == 2
+
+
+def test_power_adds_up():
+    """The strongest sample is that of the piece with the largest power."""
+    one, other = Power(3.0, 1.0, strongest=(2.0, 0.5)), Power(9.0, strongest=(4.0, 3.0))
+    assert one + other == other + one == Power(12.0, 1.0, strongest=(4.0, 3.0))
 
 
 def test_the_estimator_gets_whitened_data(evoked, eeg_fwd, cov, estimator):

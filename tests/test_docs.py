@@ -13,6 +13,43 @@ import pytest
 DOC = Path(__file__).parents[1] / "doc"
 
 
+def find_links(page):
+    """Return the relative links of a Markdown page."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(<?([^)>\s]+)>?\)", text)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+@pytest.mark.parametrize("page", ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))
+def test_links_lead_somewhere(page):
+    """Files exist, and so do the headings that a link points to."""
+    root = DOC.parent
+    for link in find_links(root / page):
+        name, _, heading = link.partition("#")
+        target = root / (name or page)
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            slugs = [
+                re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles
+            ]
+            assert heading in slugs, link
+
+
+def test_readme_has_links():
+    assert len(find_links(DOC.parent / "README.md")) > 10
+
+
+def test_examples_are_numbered_and_draw():
+    """The gallery follows the numbers; each page draws something."""
+    pages = sorted((DOC.parent / "examples").glob("*.py"))
+    assert len(pages) >= 11
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert re.match(r"\d\d_\w+$", page.stem), page
+        assert re.search(r"plot_\w+\(|plt\.subplots\(", text), page
+
+
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     if not DOC.is_dir():

@@ -593,6 +593,35 @@ def test_fit_wrong_types(params, evoked, eeg_fwd):
         DeepSIFEstimator(**params).fit(eeg_fwd, evoked)
 
 
+def test_fit_on_another_library(params, eeg_fwd):
+    """A library that does not fit the network says what would."""
+    whole = library.make_library(None, None)
+    for wrong in (replace(whole, sfreq=250.0), replace(whole, background=np.eye(7))):
+        estimator = DeepSIFEstimator(**params | dict(library=wrong))
+        with pytest.raises(ValueError, match="library must have 200 parcels .* 125 Hz"):
+            estimator.fit(eeg_fwd)
+    with pytest.raises(TypeError, match="library must be an instance of Library"):
+        DeepSIFEstimator(**params | dict(library="library")).fit(eeg_fwd)
+
+
+def test_fit_on_own_library(params, eeg_fwd, monkeypatch, tmp_path):
+    """Training draws from a given library. Files do not keep it."""
+    whole = library.make_library(None, None)
+    expected = DeepSIFEstimator(**params).fit(eeg_fwd)
+    other = replace(whole, waveforms=whole.waveforms[:, ::-1] ** 3)
+
+    def fail(*args, **kwargs):
+        raise AssertionError("nothing is simulated")
+
+    monkeypatch.setattr(library, "make_library", fail)
+    same = clone(DeepSIFEstimator(**params | dict(library=whole))).fit(eeg_fwd)
+    assert same.history_ == expected.history_
+    different = DeepSIFEstimator(**params | dict(library=other)).fit(eeg_fwd)
+    assert different.history_ != expected.history_
+    same.save(tmp_path / "own-deepsif.safetensors")
+    assert read_deepsif(tmp_path / "own-deepsif.safetensors").library is None
+
+
 def test_fit_without_channels(params, eeg_fwd, eeg_info):
     info = eeg_info.copy()
     info["bads"] = info["ch_names"]

@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import metadata, version
 from importlib.resources import files
 from pathlib import Path
@@ -115,6 +116,24 @@ def test_constraints_cover_the_dependencies():
     required = metadata("mne-deepsif").get_all("Requires-Dist")
     wanted = {_normal(re.match(r"[\w.-]+", text)[0]) for text in required}
     assert wanted - {"mne-deepsif"} <= pinned
+
+
+def test_conda_recipe_has_the_dependencies():
+    """The recipe asks for what the package needs, at the same versions."""
+    recipe = (ROOT / "packaging/conda/recipe.yaml").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^  run:\n((?:    - .*\n)+)", recipe, re.M)
+    found = dict(re.findall(r"- (\S+) >=([\d.]+)", text))
+    others = {"mne": "mne-base", "matplotlib": "matplotlib-base", "torch": "pytorch"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    required = project["dependencies"]
+    pairs = [re.match(r"([\w.-]+)\s*>=\s*([\d.]+)$", text) for text in required]
+    expected = {others.get(pair[1], pair[1]): pair[2] for pair in pairs if pair}
+    assert {_normal(name): v for name, v in found.items()} == {
+        _normal(name): v for name, v in expected.items()
+    }
+    assert f'version: "{mne_deepsif.__version__}"' in recipe
+    least = project["requires-python"].removeprefix(">=")
+    assert f'python_min: "{least}"' in recipe
 
 
 def _normal(name):

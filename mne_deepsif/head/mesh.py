@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import numpy as np
+from mne.utils import ProgressBar
 from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -311,7 +312,8 @@ def cut_mesh(graph, rr, areas, n_cells, n_iter=120):
     goal = areas.sum() / n_cells
     seeds, offset = _spread_seeds(graph, n_cells), np.zeros(n_cells)
     cells, best = _weighted_cells(graph, seeds, offset), np.inf
-    for ii in range(n_iter):
+    bar = "Cutting the cortex into parcels"
+    for ii in ProgressBar(range(n_iter), mesg=bar, unit=" iterations"):
         trial = _weighted_cells(graph, seeds, offset)
         size = np.bincount(trial, areas, minlength=n_cells)
         if size.min() > 0 and size.std() < best:

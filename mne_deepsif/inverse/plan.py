@@ -5,7 +5,7 @@
 
 import threading
 from contextlib import contextmanager, nullcontext
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import mne
@@ -67,11 +67,13 @@ class Power:
     windows: float = 0.0  # of the windows, for a network that reads channels
     means: float = 0.0  # of the windows' means, which such a network does not see
     modes: float | np.ndarray = 0.0  # (2, rank): all, and above the network's band
+    strongest: tuple = (0.0, 0.0)  # of the strongest sample: all, and not explained
 
     def __add__(self, other):
         """Add up the powers of two pieces of data."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return Power(*(one + two for one, two in pairs))
+        names = ("data", "rest", "windows", "means", "modes")
+        sums = [getattr(self, name) + getattr(other, name) for name in names]
+        return Power(*sums, max(self.strongest, other.strongest))
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,15 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
     )
     if plan.model.encoder == "sensors":
         fit_white = leadfield.whitener @ fit_white
+    samples = np.square(data_white).sum(-2)
+    rest = np.square(data_white - fit_white).sum(-2)
+    strongest = np.unravel_index(samples.argmax(), samples.shape)
     power = Power(
-        np.sum(np.square(data_white)),
-        np.sum(np.square(data_white - fit_white)),
+        samples.sum(),
+        rest.sum(),
         *constant,
         _power_in_modes(data_white, plan),
+        (samples[strongest], rest[strongest]),
     )
     return SourceActivity(data, data_white, sources, fit_white, power)
 
@@ -209,8 +215,13 @@ def log_explained(power):
     if power.data > 0 and power.rest == power.data:
         logger.info("The network finds no source: the estimate is zero.")
     elif power.data > 0:
-        share = 1 - power.rest / power.data
-        logger.info("Explained %0.1f%% of the whitened data's power.", 100 * share)
+        strongest, rest = power.strongest
+        logger.info(
+            "The estimate explains %.0f %% of the data where they are strongest, and "
+            "%.0f %% over all times, noise included.",
+            100 * (1 - rest / strongest),
+            100 * (1 - power.rest / power.data),
+        )
 
 
 def warn_constant(power, plan):

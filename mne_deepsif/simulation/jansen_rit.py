@@ -210,7 +210,9 @@ def simulate_jansen_rit(
 def _run_blocks(run, starts, n_chunks, n_jobs):
     """Run blocks in threads, showing progress; Ctrl-C stops them all."""
     stop, done = Event(), []
-    with ThreadPoolExecutor(n_jobs) as pool, ProgressBar(n_chunks) as progress:
+    # not as a context: that is for bars shared by processes, and sets it back to 0
+    progress = ProgressBar(n_chunks, mesg="Simulating neural masses", unit=" blocks")
+    with ThreadPoolExecutor(n_jobs) as pool:
         jobs = [pool.submit(run, start, stop, done.append) for start in starts]
         pending = set(jobs)
         try:

@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import numpy as np
+from mne.utils import ProgressBar
 from scipy.special import expit
 
 from ..head.leadfield import channel_std
@@ -40,7 +41,8 @@ def estimate_again(data, plan, n_passes, random_state):
     patterns = plan.operator._patterns
     n_channels = len(data)
     passes = []
-    for _ in range(n_passes):
+    bar = "Estimating from parts of the channels"
+    for _ in ProgressBar(range(n_passes), mesg=bar, unit=" passes"):
         kept = rng.choice(n_channels, max(1, round(_KEPT * n_channels)), replace=False)
         values, vectors = np.linalg.eigh(noise[np.ix_(kept, kept)])
         large = values > 1e-8 * values[-1]

@@ -17,11 +17,11 @@ from .features import FEATURES, measure_features
 KINDS = ("good", "noise", "blink", "line", "electrode")
 _REASONS = {
     "noise": "the data look like sensor noise (spatial SNR {snr:.0f} dB)",
-    "blink": "a blink: dipoles at the eyes leave {eyes:.0f} dB less of the data "
-    "unexplained than the estimate does",
+    "blink": "the data look like a blink{blink}",
     "line": "power line noise: {line:.0%} of the power is at 50 or 60 Hz",
     "electrode": "channel {channel!r} stands alone: no other channel sees what it does",
 }
+_ALIKE = 3.0  # dB, up to which two explanations of the data are about as good
 # The generic weights saw 19 channels or more, up to a tenth of them dropped.
 _MIN_CHANNELS = 16
 
@@ -94,13 +94,27 @@ def list_reasons(probabilities, features, channel):
     share = 1 - 10 ** (features["residual"] / 10)
     if 1 - probabilities["good"] > limits["score"]:
         worst = max(KINDS[1:], key=probabilities.get)
-        line = 10 ** (features["line"] / 10)
-        return [_REASONS[worst].format(**features | dict(line=line, channel=channel))]
+        words = features | dict(
+            line=10 ** (features["line"] / 10),
+            blink=_compare_with_eyes(features["eyes"]),
+            channel=channel,
+        )
+        return [_REASONS[worst].format(**words)]
     if share < limits["explained"]:
         return [
             f"the estimate explains only {share:.0%} of the data where they are largest"
         ]
     return []
+
+
+def _compare_with_eyes(eyes):
+    """Say in words how well the eyes explain the data; NaN: their place is unknown."""
+    if np.isnan(eyes):
+        return ""
+    how = "better than" if eyes > _ALIKE else "about as well as"
+    if eyes < -_ALIKE:
+        how = "too, though less well than"
+    return f": sources at the eyes explain them {how} the estimate does"
 
 
 def _unlike_training(leadfield, sfreq, model):

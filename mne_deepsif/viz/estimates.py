@@ -255,7 +255,7 @@ def take_map(stc, time, unit, vmax):
 
 
 def format_number(value, spec):
-    """Format a number with a true minus sign, as axes do.
+    """Format a number with a true minus sign, as axes do, and none before a zero.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def format_number(value, spec):
     text : str
         The number.
     """
-    return format(value, spec).replace("-", "−")
+    return format(value, f"z{spec}").replace("-", "−")
 
 
 def _share_scale(pictures):

@@ -64,3 +64,21 @@ def test_unlike_training(eeg_fwd, recordings, estimator):
     )
     assert "10 independent channels" in "; ".join(report.reasons)
     assert "sampled at 50 Hz" in "; ".join(report.reasons)
+
+
+@pytest.mark.parametrize(
+    ("eyes", "words"),
+    [
+        (10.0, ": sources at the eyes explain them better than the estimate does"),
+        (-1.0, ": sources at the eyes explain them about as well as the estimate does"),
+        (-9.0, ": sources at the eyes explain them too, though less well than"),
+        (np.nan, ""),
+    ],
+)
+def test_blink_in_words(eyes, words):
+    """No decibels, and nothing about eyes whose place is unknown."""
+    usual = dict(zip(verdict.FEATURES, verdict.read_calibration()["kinds"]["usual"]))
+    probabilities = dict.fromkeys(verdict.KINDS, 0.1) | dict(good=0.0, blink=0.7)
+    (reason,) = verdict.list_reasons(probabilities, usual | dict(eyes=eyes), "Cz")
+    assert reason.startswith("the data look like a blink" + words)
+    assert "dB" not in reason and "nan" not in reason

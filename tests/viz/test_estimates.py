@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 import mne_deepsif
 from mne_deepsif import plot_compare_estimates, plot_estimate
+from mne_deepsif.viz.estimates import format_number
 
 MEDIAL, LATERAL = 1652, 3316  # vertices of fsaverage5, rh and lh
 
@@ -38,6 +39,12 @@ def test_defaults(make_bump):
     assert [is_colored(ax) for ax in panels[:2]] == [False, True]
     assert "nAm" in bar.get_xlabel() and "out of the cortex" in bar.get_xlabel()
     assert_allclose(bar.get_xlim(), [-2, 2])
+
+
+def test_numbers_have_a_true_minus_and_no_negative_zero():
+    """Single precision makes -3.2e-9 s of 0."""
+    assert format_number(-3.2e-6, ".0f") == "0" and format_number(-12.4, ".0f") == "−12"
+    assert format_number(-2.34, ".2g") == "−2.3"
 
 
 def test_sign_and_time(make_bump):
