@@ -33,11 +33,13 @@ def provenance():
 
 
 def _describe_program():
-    """Return how the program was called, a script or a package."""
+    """Return how the program was called, a script or a module of a package."""
     program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        return f"python -m benchmarks.{program.parent.name}"
-    return f"python benchmarks/{program.name}"
+    if program.parent.name == "benchmarks":
+        return f"python benchmarks/{program.name}"
+    names = [program.parent.name, program.stem]
+    names = [name for name in names if name != "__main__"]
+    return "python -m " + ".".join(["benchmarks", *names])
 
 
 def _describe_commit():

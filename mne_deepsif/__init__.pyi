@@ -27,8 +27,11 @@ from .extent import Extent as Extent
 from .extent import Extents as Extents
 from .head.leadfield import Leadfield as Leadfield
 from .head.parcels import Parcels as Parcels
+from .inverse.clock import StreamEvent as StreamEvent
 from .inverse.model import Model as Model
 from .inverse.operator import DeepSIFOperator as DeepSIFOperator
+from .inverse.stream import DeepSIFStream as DeepSIFStream
+from .inverse.stream import StreamEstimate as StreamEstimate
 from .simulation._recordings import Truth as Truth
 from .simulation.connectome import Connectome as Connectome
 from .simulation.ingredients import Library

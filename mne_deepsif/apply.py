@@ -10,11 +10,11 @@ from dataclasses import replace
 import mne
 import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
-from scipy import sparse
 
 from .head.channels import check_units, good_spans
 from .inverse.plan import (
     Power,
+    choose_rows,
     estimate_sources,
     log_explained,
     make_plan,
@@ -291,19 +291,12 @@ def apply_deepsif_raw(
 
 def _apply_raw(raw, plan, spans, start, stop, decim):
     """Return activity (n_used, n_times) and the activity of vertices for each row."""
-    used = np.unique(plan.activity.indices)
-    if not used.size:  # a label outside the parcels: keep one, for the NaN spans
-        used = np.array([0])
-    rows = None if used.size == plan.activity.shape[1] else used
-    activity = plan.activity[:, used].astype(np.float32)
-    n_vertices = len(activity.indptr) - 1
-    if n_vertices < len(used):  # a label: its vertices are fewer than its patterns
-        rows, activity = plan.activity, sparse.eye_array(n_vertices, dtype=np.float32)
-        used = np.arange(n_vertices)
+    rows, activity = choose_rows(plan)
+    n_rows = activity.shape[1]
     n_times = -(-(stop - start) // decim)
     vector = plan.normals is not None
-    _check_memory(plan.normals.size if vector else len(used), n_times)
-    sources = np.full((len(used), n_times), np.nan, np.float32)
+    _check_memory(plan.normals.size if vector else n_rows, n_times)
+    sources = np.full((n_rows, n_times), np.nan, np.float32)
     power, known = Power(), False
     pieces = [
         [first + bound for bound in piece]

@@ -291,7 +291,7 @@ def pick_data(data, picks, ch_names):
             "signals. Estimate the real and the imaginary part separately."
         )
     data = data[..., picks, :]
-    finite = (np.abs(data) < _INFINITE).all(-1).reshape(-1, len(ch_names)).all(0)
+    finite = is_possible(data).all(-1).reshape(-1, len(ch_names)).all(0)
     if not finite.all():
         wrong = [name for name, good in zip(ch_names, finite) if not good]
         raise ValueError(
@@ -300,6 +300,11 @@ def pick_data(data, picks, ch_names):
             "channels in info['bads'], or crop the data."
         )
     return data
+
+
+def is_possible(data):
+    """Say which values (V or T) are neither NaN nor infinite, or as good as that."""
+    return np.abs(data) < _INFINITE
 
 
 def check_units(data, ch_types):

@@ -6,6 +6,7 @@
 import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,15 @@ from ..network.prior import (
     reweigh,
     split_modes,
 )
-from .windows import covering, cut, overlap_add, pad, window_hop, window_length
+from .windows import (
+    covering,
+    cut,
+    overlap_add,
+    pad,
+    window_hop,
+    window_length,
+    window_starts,
+)
 
 _BATCH = 64  # windows that go through the network at once
 _SHORT = 4  # short windows per long one, without overlap
@@ -278,6 +287,43 @@ class PreparedModel:
         return _mix(mixing, _check_finite(scale * estimate))
 
 
+class Judged(NamedTuple):
+    """Windows, and how their own prior explains them; one row for each.
+
+    Attributes
+    ----------
+    modes, rest : tensor
+        The data, see :func:`split_modes`.
+    variances : tensor of shape (n_windows, 2 * n_parcels)
+        The prior.
+    cost, weights, predicted, noise : tensor
+        As :class:`Explained`. The cost includes what another prior is let off.
+    """
+
+    modes: torch.Tensor
+    rest: torch.Tensor
+    variances: torch.Tensor
+    cost: torch.Tensor
+    weights: torch.Tensor
+    predicted: torch.Tensor
+    noise: torch.Tensor
+
+
+class Sums(NamedTuple):
+    """Sums of activity to return.
+
+    Attributes
+    ----------
+    prior : CorticalPrior
+        Estimates the patterns that the sums need.
+    matrix : tensor of shape (n_rows, n_used) | None
+        The sums of these patterns; None returns the patterns.
+    """
+
+    prior: CorticalPrior
+    matrix: torch.Tensor | None
+
+
 class PreparedPrior(PreparedModel):
     """A model whose network gives the prior, and a whitened leadfield.
 
@@ -325,7 +371,8 @@ class PreparedPrior(PreparedModel):
         n_times, short = self.model.n_times, length // _SHORT
         long = cut(padded, length, n_times)
         windows = cut(padded, short, max(1, n_times // _SHORT))
-        around = covering(padded.shape[-1], short, length)
+        starts = [window_starts(padded.shape[-1], n) for n in (short, length)]
+        around = covering(*starts, short, length)
         first = np.arange(0, long[..., 0, 0].size, long.shape[-3])  # of each sample
         around = torch.as_tensor((first[:, None, None] + around).reshape(-1, 2))
         with torch.inference_mode():
@@ -344,12 +391,15 @@ class PreparedPrior(PreparedModel):
 
         Return sources and fit, (n_windows, n_times, n_rows or n_channels).
         """
-        mixing = _mixing_to_tensor(mixing, self.gain.device)
-        data, _ = self._scale(long)
-        priors = torch.cat([self._find_prior(x) for x in data.split(_BATCH)])
+        sums = self._make_sums(mixing)
+        long, _ = self._scale(long)
         data, scale = self._scale(windows)
-        parts = zip(data.split(_BATCH), around.split(_BATCH), strict=True)
-        parts = [self._estimate_batch(x, i, priors, mixing) for x, i in parts]
+        priors, own = self._find_priors(long, data)
+        parts = (x.split(_BATCH) for x in (data, own, around))
+        parts = [
+            self._estimate_batch(*part, priors, sums)
+            for part in zip(*parts, strict=True)
+        ]
         sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
         squared = torch.as_tensor(np.square(scale[:, 0, 0]), device=self.gain.device)
         factor = _common_scale(*(squared * power for power in powers), around)
@@ -359,44 +409,87 @@ class PreparedPrior(PreparedModel):
         fitted *= factor
         return sources.cpu().numpy(), fitted.cpu().numpy()
 
-    def _find_prior(self, data):
-        """Return prior variances of windows: (n_windows, 2 * n_parcels)."""
+    def _make_sums(self, mixing):
+        """Return what estimates the sums of activity that a mixing matrix asks for.
+
+        Patterns that are in no sum, as most are for a label, are not estimated.
+        """
+        prior, n_fine = self.prior, self.prior.fine.shape[1]
+        if sparse.issparse(mixing):
+            mixing = sparse.csr_array(mixing)
+            used = np.unique(mixing.indices)
+            if 0 < len(used) < mixing.shape[1] // 2:
+                mixing, prior = mixing[:, used], copy.copy(prior)
+                fine = patch = used
+                if self.has_patterns:
+                    fine, patch = used[used < n_fine], used[used >= n_fine] - n_fine
+                prior.fine, prior.parcel = prior.fine[:, fine], prior.parcel[fine]
+                prior.profiles = prior.profiles[patch]
+        return Sums(prior, _mixing_to_tensor(mixing, self.gain.device))
+
+    def _find_priors(self, long, windows):
+        """Return prior variances of both, (n_windows, 2 * n_parcels).
+
+        If they are few, they go through the network together: reading its weights takes
+        longer than computing with them.
+        """
+        parts = [*long.split(_BATCH), *windows.split(_BATCH)]
+        parts = [part for part in parts if len(part)]
+        together = len(long) + len(windows) <= _BATCH
+        groups = [parts] if together else [[part] for part in parts]
+        variances = torch.cat([self._find_prior(group) for group in groups])
+        return variances.split([len(long), len(windows)])
+
+    def _find_prior(self, group):
+        """Return prior variances of windows that may have several lengths."""
         network = self.model._device_network
         n_components = network.sizes["n_components"]
-        encoded = encode_windows(
-            data, self.kernels, n_components, scanning=self.scanning
-        )
-        answer = network(encoded.X).mT
+        encoded = [
+            encode_windows(data, self.kernels, n_components, scanning=self.scanning)
+            for data in group
+        ]
+        answer = network(torch.cat([one.X for one in encoded])).mT
         variances = prior_variances(answer, self.model.parcels.n_parcels)
-        data = split_modes(self.prior, encoded.data)
+        data = torch.cat([one.data for one in encoded])
+        data = split_modes(self.prior, data)
         return reweigh(self.prior, _check_finite(variances), *data)
 
     def _spectrum(self, variances):
         return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
 
-    def _estimate_batch(self, data, around, priors, mixing):
+    def _estimate_batch(self, data, own, around, priors, sums):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
         Also return the fit, its product with the data, and its power.
         """
-        own = self._find_prior(data)
+        near, around = torch.unique(around, return_inverse=True)
+        variances = torch.cat([own, priors[near]])
+        spectrum = self._spectrum(variances)  # of both: one pass over its largest array
+        judged = self._judge(data, own, spectrum)
+        return self._decide(judged, around + len(own), variances, spectrum, sums)
+
+    def _judge(self, data, own, spectrum):
+        """Explain windows by their own prior, the first ones of a spectrum."""
         data = data.float()
         modes, rest = split_modes(self.prior, data)
         each = torch.arange(len(data), device=data.device)
-        best = self._spectrum(own).explain(modes, rest, each)
+        best = spectrum.explain(modes, rest, each)
         best = best._replace(cost=best.cost + _GAIN / data.shape[2])
-        variances = own
-        near, around = torch.unique(around, return_inverse=True)
-        spectrum = self._spectrum(priors[near])
+        return Judged(modes, rest, own, *best)
+
+    def _decide(self, judged, around, priors, spectrum, sums):
+        """Estimate windows with their own prior or one around them."""
+        modes, rest, variances, *best = judged
+        best = Explained(*best)
         for which in around.T:
             other = spectrum.explain(modes, rest, which)
             better = other.cost < best.cost
             best = _choose(better, other, best)
-            variances = torch.where(better[:, None], priors[near][which], variances)
-        estimate = self.prior.estimate(variances, best.weights)
+            variances = torch.where(better[:, None], priors[which], variances)
+        estimate = sums.prior.estimate(variances, best.weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
-        estimate = _mix(mixing, estimate).mT
+        estimate = _mix(sums.matrix, estimate).mT
         fitted = best.predicted.mT @ self.prior.modes.T
         product = (modes * best.predicted).sum((1, 2))
         return estimate, fitted, product, best.predicted.square().sum((1, 2))

@@ -52,6 +52,12 @@ class Plan:
         index = {name: pick for pick, name in enumerate(self.info["ch_names"])}
         return [index[name] for name in self.leadfield.ch_names]
 
+    def to_model(self, data):
+        """Return data of the channels used as the model reads them."""
+        if self.model.encoder == "sensors":
+            return self.leadfield.projector @ data
+        return self.leadfield.whiten(data)
+
     @property
     def window(self):
         """Length of the network's window in samples of the data."""
@@ -128,6 +134,34 @@ def _restrict_to_label(plan, label):
     )
 
 
+def choose_rows(plan):
+    """Choose what to keep of an estimate, so that it is small.
+
+    Parameters
+    ----------
+    plan : Plan
+        Tells the vertices.
+
+    Returns
+    -------
+    rows : csr_array of shape (n_kept, n_rows) | None
+        Sums of an estimate's rows to keep: patterns, or vertices if these are fewer.
+        None keeps all rows.
+    activity : sparse array of shape (n_vertices, n_kept)
+        Moments of the vertices (A m) for what is kept.
+    """
+    n_vertices, n_rows = plan.activity.shape
+    used = np.unique(plan.activity.indices)
+    if not used.size:  # a label outside the parcels: keep one, for the NaN spans
+        used = np.array([0])
+    if n_vertices < len(used):  # a label: its vertices are fewer than its patterns
+        return plan.activity, sparse.eye_array(n_vertices, dtype=np.float32)
+    activity = plan.activity[:, used].astype(np.float32)
+    if len(used) == n_rows:
+        return None, activity
+    return sparse.eye_array(n_rows, format="csr")[used], activity
+
+
 @contextmanager
 def one_blas_thread():
     """Limit NumPy's matrix products to one thread.
@@ -159,8 +193,8 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
         Data of all channels of ``plan.info``.
     plan : Plan
         Leadfield and model.
-    rows : array of int | csr_array of shape (n_sums, n_rows) | None
-        The rows to return, or sums of them. None returns all.
+    rows : csr_array of shape (n_sums, n_rows) | None
+        Sums of rows to return. None returns all rows.
     keep : slice
         The times of the sources to return, with a positive step.
     check_reference : bool
@@ -182,8 +216,6 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
     if plan.model.encoder == "sensors":
         given = leadfield.projector @ data
         constant = constant_power(data_white, plan.window)
-    if rows is not None and not sparse.issparse(rows):
-        rows = sparse.eye_array(plan.activity.shape[1], format="csr")[rows]
     prepared = plan.operator._prepared
     sources, fit_white = prepared.estimate(
         given, sfreq, mixing=rows, fit=True, keep=keep

@@ -66,36 +66,39 @@ def window_starts(n_total, n_times):
     return starts
 
 
-def covering(n_total, n_short, n_long):
+def covering(short, long, n_short, n_long):
     """Find the long windows that hold each short window.
 
     Parameters
     ----------
-    n_total : int
-        Length of the data.
+    short, long : list of int
+        Starts of the windows, see :func:`window_starts`.
     n_short, n_long : int
-        Lengths of the windows, whose starts :func:`window_starts` lists.
+        Lengths of the windows.
 
     Returns
     -------
     which : array of int, shape (n_windows, 2)
         Of each short window, the first and the last long window that hold it.
     """
-    long = window_starts(n_total, n_long)
-    short = np.array(window_starts(n_total, n_short))
+    short = np.asarray(short)
     first = np.searchsorted(long, short + n_short - n_long)
     last = np.searchsorted(long, short, "right") - 1
     return np.stack([first, last], axis=1)
 
 
-def cut(data, n_times, n_resampled):
-    """Cut (..., n_rows, n_total) into windows (..., n_windows, n_rows, n_resampled)."""
-    starts = window_starts(data.shape[-1], n_times)
+def cut(data, n_times, n_resampled, starts=None):
+    """Cut (..., n_rows, n_total) into windows (..., n_windows, n_rows, n_resampled).
+
+    Without starts, they are those of :func:`window_starts`.
+    """
+    if starts is None:
+        starts = window_starts(data.shape[-1], n_times)
     windows = [data[..., start : start + n_times] for start in starts]
     return resample(np.stack(windows, axis=-3), n_resampled)
 
 
-def overlap_add(windows, n_times, n_total, keep=slice(None)):
+def overlap_add(windows, n_times, n_total, keep=slice(None), starts=None):
     """Undo :func:`cut`: blend the windows under sine tapers.
 
     Parameters
@@ -107,7 +110,10 @@ def overlap_add(windows, n_times, n_total, keep=slice(None)):
     n_total : int
         Length of the data.
     keep : slice
-        The samples of the data to return, with a positive step.
+        The samples of the data to return, with a positive step. The windows must cover
+        them.
+    starts : list of int | None
+        Where the windows start. None stands for :func:`window_starts`.
 
     Returns
     -------
@@ -120,7 +126,9 @@ def overlap_add(windows, n_times, n_total, keep=slice(None)):
     n_kept = len(range(first, stop, step))
     total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_kept), windows.dtype)
     weight = np.zeros(n_kept)
-    for index, start in enumerate(window_starts(n_total, n_times)):
+    if starts is None:
+        starts = window_starts(n_total, n_times)
+    for index, start in enumerate(starts):
         # the samples to keep from the first one of the window on
         begin, end = (
             min(n_kept, max(0, -(-(bound - first) // step)))
@@ -165,14 +173,32 @@ def chunks(n_total, n_times, n_windows=32):
         The samples of these to keep. Their windows are those of the whole recording.
     """
     hop = max(1, n_times // 2)
-    # a window knows of those that it overlaps, and they of theirs; whole hops, so that
-    # the windows start where they did
-    overlap = n_times - hop
-    before = -(-overlap // hop) * hop + hop
-    # what the last window covers must lie within the last chunk
-    bounds = [*range(0, max(1, n_total - n_times + 1), n_windows * hop), n_total]
+    before, after = reach(n_times)
+    # what the last window changes must lie within the last chunk
+    bounds = [*range(0, n_settled(n_total, n_times) + 1, n_windows * hop), n_total]
     for start, stop in pairwise(bounds):
-        yield max(0, start - before), min(stop + overlap + hop, n_total), start, stop
+        yield max(0, start - before), min(stop + after, n_total), start, stop
+
+
+def reach(n_times):
+    """Return how many samples before and after a sample matter to its estimate.
+
+    A window knows of those that it overlaps, and they of theirs. Before, these are
+    whole hops, so that the windows start where they did.
+    """
+    hop = max(1, n_times // 2)
+    overlap = n_times - hop
+    return -(-overlap // hop) * hop + hop, overlap + hop
+
+
+def n_settled(n_total, n_times):
+    """Return how many of the first samples have an estimate that more data leave alone.
+
+    However long the recording becomes. Its last windows end where it ends. The others
+    that they overlap have their scales from them, too.
+    """
+    hop = max(1, n_times // 2)
+    return max(0, n_total - n_times - hop) // hop * hop
 
 
 def constant_power(data, n_times):

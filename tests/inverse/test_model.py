@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mne_deepsif import Model
 from mne_deepsif.inverse import model as module
 from mne_deepsif.inverse.model import PreparedModel
-from mne_deepsif.inverse.windows import resample
+from mne_deepsif.inverse.windows import chunks, resample
 
 SFREQ, N_TIMES = 125.0, 32
 
@@ -55,6 +55,21 @@ def test_prepared_once_for_many_data(model, arrays):
         assert_array_equal(prepared.estimate(factor * data, SFREQ), expected)
     assert prepared.kernels is kernels
     assert not torch.equal(model.prepare(gain[::-1]).kernels, kernels)
+
+
+def test_chunks_join_wherever_the_data_end(model, arrays):
+    """The last windows change the scales of those before them."""
+    rng = np.random.default_rng(3)
+    prepared = model.prepare(arrays[1])
+    given = 1e-10 * rng.standard_normal((31, 200)).cumsum(1)
+    for n_times in range(96, 136, 3):
+        data = given[:, :n_times]
+        whole = prepared.estimate(data, SFREQ)
+        for first, last, start, stop in chunks(n_times, N_TIMES, n_windows=1):
+            keep = slice(start - first, stop - first)
+            part = prepared.estimate(data[:, first:last], SFREQ, keep=keep)
+            atol = 1e-5 * np.abs(whole).max()
+            assert_allclose(part, whole[:, start:stop], atol=atol)
 
 
 def test_profiles_are_made_once_for_a_model(model, arrays, monkeypatch):

@@ -87,7 +87,7 @@ def test_constant_power():
 @pytest.mark.parametrize("n_total", (64, 65, 100, 128, 333))
 def test_covering(n_total):
     """Each short window lies in both of its long ones: the first and the last."""
-    which = covering(n_total, 16, 64)
+    which = covering(*(window_starts(n_total, n) for n in (16, 64)), 16, 64)
     long = np.array(window_starts(n_total, 64))
     for start, (first, last) in zip(window_starts(n_total, 16), which, strict=True):
         holds = np.flatnonzero((long <= start) & (start + 16 <= long + 64))

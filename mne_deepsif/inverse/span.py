@@ -1,0 +1,279 @@
+"""A span of data that grows, and the estimate of it (arrays only).
+
+The windows are those of :mod:`.windows`, so the estimate is that of the whole span.
+What has been found for a window is kept as long as windows beside it need it.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import copy
+
+import numpy as np
+import torch
+
+from .model import _SHORT, Judged, PreparedPrior, _common_scale
+from .windows import covering, cut, n_settled, overlap_add, reach, window_starts
+
+_GROUP = 32  # windows estimated together
+_FIELDS = ("values", "vectors", "level")  # of a Spectrum, a row for each prior
+
+
+class Span:
+    """Data without a gap, of which more and more are known.
+
+    Parameters
+    ----------
+    prepared : PreparedModel
+        Estimates the data.
+    sfreq : float
+        Sampling rate of the data (Hz).
+    mixing : sparse array of shape (n_rows, n_patterns) | None
+        Sums of the activity to return.
+    decim : int
+        Keep every ``decim``-th sample of the estimate.
+    skip : int
+        The first sample to keep.
+    """
+
+    def __init__(self, prepared, sfreq, mixing=None, *, decim=1, skip=0):
+        self.n_total = 0
+        self.n_done = 0  # samples whose estimate was returned for good
+        self._decim, self._skip = decim, skip
+        self._window = prepared.window(sfreq)
+        remembers = isinstance(prepared, PreparedPrior)
+        kind = _Remembered if remembers else _Recomputed
+        self._estimator = kind(prepared, sfreq, mixing)
+        self._pieces, self._first = [], 0  # data from this sample on
+
+    def append(self, data):
+        """Add data of shape (n_channels, n_times), as the prepared model reads them."""
+        self._pieces.append(data)
+        self.n_total += data.shape[1]
+
+    def settle(self):
+        """Return estimates that more data cannot change, each only once.
+
+        Returns
+        -------
+        sources : list of array of shape (n_rows, n_kept)
+            The estimate of more samples, from ``n_done`` on, piece by piece.
+        """
+        end = n_settled(self.n_total, self._window)
+        most = _GROUP * max(1, self._window // 2)
+        before, after = reach(self._window)
+        sources = []
+        while self.n_done < end:
+            stop = min(end, self.n_done + most)
+            sources += self._estimate(stop, stop + after)
+            self.n_done = stop
+            self._forget(max(0, stop - before))
+        return sources
+
+    def preview(self):
+        """Return the estimate from ``n_done`` on as if no data were to follow.
+
+        Returns
+        -------
+        sources : list of array of shape (n_rows, n_kept)
+            The estimate; an empty list if there is none.
+        """
+        sources = self._estimate(self.n_total, self.n_total)
+        self._estimator.forget(self._first)
+        return sources
+
+    def kept(self, start, n_times):
+        """Return which of some samples estimates have: a slice of n_times samples.
+
+        Parameters
+        ----------
+        start : int
+            The first one's place in the span.
+        n_times : int
+            Their number.
+        """
+        return slice((self._skip - start) % self._decim, n_times, self._decim)
+
+    def _estimate(self, stop, last):
+        """Estimate samples from n_done to stop with the data before last."""
+        kept = self.kept(self.n_done, stop - self.n_done)
+        if kept.start >= kept.stop:
+            return []
+        data = self._gather()
+        first = max(0, self.n_done - reach(self._window)[0])
+        offset = self.n_done - first
+        keep = slice(offset + kept.start, offset + kept.stop, kept.step)
+        data = data[:, first - self._first : last - self._first]
+        return [self._estimator.estimate(data, first, keep)]
+
+    def _gather(self):
+        if len(self._pieces) > 1:
+            self._pieces = [np.concatenate(self._pieces, axis=1)]
+        return self._pieces[0]
+
+    def _forget(self, first):
+        """Keep only the data and windows from a sample on."""
+        if first > self._first:
+            data = self._gather()[:, first - self._first :]
+            self._pieces, self._first = [data.copy()], first
+        self._estimator.forget(first)
+
+
+class _Recomputed:
+    """Estimates each part anew: right for any model."""
+
+    def __init__(self, prepared, sfreq, mixing):
+        self.prepared, self.sfreq, self.mixing = prepared, sfreq, mixing
+
+    def estimate(self, data, first, keep):
+        """Estimate a part of the span, which starts at its sample ``first``."""
+        return self.prepared.estimate(data, self.sfreq, mixing=self.mixing, keep=keep)
+
+    def forget(self, first):
+        """Forget what lies before a sample."""
+
+
+class _Remembered(_Recomputed):
+    """Estimates each window once.
+
+    Windows are named by their starts in the span. Nothing is kept that the next part
+    does not use.
+    """
+
+    def __init__(self, prepared, sfreq, mixing):
+        super().__init__(prepared, sfreq, mixing)
+        self.length = prepared.window(sfreq)
+        self.short = self.length // _SHORT
+        self.sums = prepared._make_sums(mixing)
+        self.priors = {}  # of a long window: its variances and spectrum
+        self.judged = {}  # of a short window: its scale, and what its prior makes of it
+        self.estimates = {}  # of it and the long ones around it: sources, powers
+
+    def estimate(self, data, first, keep):
+        """Estimate a part of the span, which starts at its sample ``first``."""
+        if data.shape[1] < self.length:  # mirrored at both ends, so its windows change
+            return super().estimate(data, first, keep)
+        hop = self.length // 2
+        long = window_starts(data.shape[1], self.length)
+        short = window_starts(data.shape[1], self.short)
+        # those that share a long window with one to keep
+        begin, end = hop if first else 0, keep.stop + hop
+        short = [start for start in short if begin <= start < end]
+        around = covering(short, long, self.short, self.length)
+        with torch.inference_mode():
+            self._find(data, first, long, short)
+            names = [
+                (first + start, *(first + long[i] for i in pair))
+                for start, pair in zip(short, around, strict=True)
+            ]
+            self._decide(first, long, around, names)
+            return self._blend(data.shape[1], short, around, names, keep)
+
+    def forget(self, first):
+        """Forget windows that begin before a sample, and those at the end of the data.
+
+        The latter begin where no other window does.
+        """
+        self.priors = {
+            start: prior
+            for start, prior in self.priors.items()
+            if start >= first and start % (self.length // 2) == 0
+        }
+        self.judged = {
+            start: judged
+            for start, judged in self.judged.items()
+            if start >= first and start % (self.short // 2) == 0
+        }
+        self.estimates = {
+            name: estimate
+            for name, estimate in self.estimates.items()
+            if name[0] in self.judged and {*name[1:]} <= self.priors.keys()
+        }
+
+    def _find(self, data, first, long, short):
+        """Find the priors of the windows that are new."""
+        prepared, n_times = self.prepared, self.prepared.model.n_times
+        long = [start for start in long if first + start not in self.priors]
+        short = [start for start in short if first + start not in self.judged]
+        if not long and not short:
+            return
+        windows, _ = self._cut(data, long, self.length, n_times)
+        some, scales = self._cut(data, short, self.short, max(1, n_times // _SHORT))
+        priors, own = prepared._find_priors(windows, some)
+        spectrum = prepared._spectrum(torch.cat([own, priors]))
+        spectra = _split(spectrum)[len(short) :]
+        for start, *prior in zip(long, _rows(priors), spectra, strict=True):
+            self.priors[first + start] = prior
+        judged = prepared._judge(some, own, spectrum)
+        rows = zip(*map(_rows, judged), strict=True)
+        for start, scale, row in zip(short, scales, rows, strict=True):
+            self.judged[first + start] = scale.item(), row
+
+    def _cut(self, data, starts, n_times, n_resampled):
+        """Return windows, which may be none, and their scales."""
+        windows = np.zeros((0, len(data), n_resampled))
+        if starts:
+            windows = cut(data, n_times, n_resampled, starts)
+        return self.prepared._scale(windows)
+
+    def _decide(self, first, long, around, names):
+        """Estimate the windows that have another pair of long ones around them."""
+        new = [i for i, name in enumerate(names) if name not in self.estimates]
+        if not new:
+            return
+        used, around = np.unique(around[new], return_inverse=True)
+        priors = [self.priors[first + long[i]] for i in used]
+        variances, spectra = zip(*priors, strict=True)
+        judged = [self.judged[names[i][0]][1] for i in new]
+        found = self.prepared._decide(
+            Judged(*map(torch.cat, zip(*judged, strict=True))),
+            torch.as_tensor(around.reshape(-1, 2), device=variances[0].device),
+            torch.cat(variances),
+            _join(spectra),
+            self.sums,
+        )
+        sources, _, *powers = found
+        for i, one, *power in zip(new, sources, *powers, strict=True):
+            self.estimates[names[i]] = one, *power
+
+    def _blend(self, n_total, short, around, names, keep):
+        """Scale the windows, and blend those that hold samples to keep."""
+        device = self.prepared.gain.device
+        scale = np.array([self.judged[name[0]][0] for name in names])
+        scale = torch.as_tensor(scale, device=device)
+        _, *powers = zip(*(self.estimates[name] for name in names), strict=True)
+        powers = (scale**2 * torch.stack(power) for power in powers)
+        around = torch.as_tensor(around, device=device)
+        factor = (_common_scale(*powers, around) * scale / self.prepared.unit).float()
+        seen = [
+            i
+            for i, start in enumerate(short)
+            if start < keep.stop and start + self.short > keep.start
+        ]
+        sources = [factor[i] * self.estimates[names[i]][0] for i in seen]
+        sources = torch.stack(sources).mT.cpu().numpy()
+        starts = [short[i] for i in seen]
+        return overlap_add(sources, self.short, n_total, keep, starts)
+
+
+def _rows(values):
+    """Split along the first axis; none gives none, unlike torch's own split."""
+    return [values[i : i + 1] for i in range(len(values))]
+
+
+def _split(spectrum):
+    """Return one spectrum for each prior."""
+    fields = (_rows(getattr(spectrum, name)) for name in _FIELDS)
+    return [_with_fields(spectrum, row) for row in zip(*fields, strict=True)]
+
+
+def _join(spectra):
+    """Undo :func:`_split`."""
+    rows = ([getattr(one, name) for one in spectra] for name in _FIELDS)
+    return _with_fields(spectra[0], map(torch.cat, rows))
+
+
+def _with_fields(spectrum, values):
+    spectrum = copy.copy(spectrum)
+    vars(spectrum).update(zip(_FIELDS, values, strict=True))
+    return spectrum
