@@ -10,7 +10,9 @@ __version__ = "0.1.0.dev0"
 # Names are resolved on first use: importing the package loads neither torch nor numba.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["comparators", "metrics", "patches", "simulation", "stc_metrics"],
+    submodules=[
+        *("cohort", "comparators", "metrics", "patches", "simulation", "stc_metrics"),
+    ],
     submod_attrs={
         "apply": ["apply_deepsif", "apply_deepsif_epochs", "apply_deepsif_raw"],
         "cache": ["data_path"],

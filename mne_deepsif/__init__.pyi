@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from . import cohort as cohort
 from . import comparators as comparators
 from . import metrics as metrics
 from . import patches as patches

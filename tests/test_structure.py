@@ -54,6 +54,7 @@ PUBLIC = {
     "viz.verdict": {"plot_trust"},
 }
 SUBMODULES = {
+    "cohort": {"CohortSettings", "GroupSettings", "group_statistics", "run_cohort"},
     "comparators": {"apply_cmem", "apply_fast_ires"},
     "metrics": {
         *("active_parcels", "area_correlation", "average_precision"),
@@ -119,7 +120,7 @@ def test_imports_point_down(structure):
     """No circle, nothing imports what lies above it; no more rooms than planned."""
     figures = structure["measure"](PACKAGE)
     assert figures["circles"] == figures["imports that run upwards"] == 0
-    assert figures["rooms"] <= 21 and figures["layers"] <= 9
+    assert figures["rooms"] <= 23 and figures["layers"] <= 9
 
 
 def test_circles_are_found(structure, tmp_path):

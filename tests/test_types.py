@@ -15,7 +15,7 @@ from numpydoc.docscrape import ClassDoc, FunctionDoc
 import mne_deepsif
 
 STUB = Path(mne_deepsif.__file__).with_suffix(".pyi")
-SUBPACKAGES = ("comparators", "metrics", "simulation", "stc_metrics")
+SUBPACKAGES = ("cohort", "comparators", "metrics", "simulation", "stc_metrics")
 
 
 def names_of(stub):

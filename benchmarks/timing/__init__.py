@@ -1,4 +1,4 @@
-"""Timing: how long estimates take, and where the time goes."""
+"""Time and memory of the package's ways to run, and where the time goes."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause

@@ -19,7 +19,7 @@ _TIMEOUT = 30  # s without a byte from the server
 _LARGEST = 2**30  # bytes; no weights have as many
 
 
-def _registry():
+def read_registry():
     """Return {name: {"file", "sha256", "embedded", "description"}}."""
     return json.loads((PACKAGE_DATA / "weights.json").read_text())
 
@@ -46,7 +46,7 @@ def fetch_weights(name="generic"):
     30 s or sends more than 1 GiB, you get a RuntimeError that says what to do.
     """
     _validate_type(name, str, "name")
-    registry = _registry()
+    registry = read_registry()
     if name not in registry:
         raise ValueError(
             f"No weights of the name {name!r}; allowed are {sorted(registry)}, or the "

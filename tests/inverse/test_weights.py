@@ -54,7 +54,7 @@ def test_generic_weights():
     content = fname.read_bytes()
     assert len(content) <= 16 * 2**20
     assert hashlib.sha256(content).hexdigest() == GENERIC
-    assert weights._registry()["generic"]["sha256"] == GENERIC
+    assert weights.read_registry()["generic"]["sha256"] == GENERIC
     model = load_model("generic")
     assert isinstance(model, Model)
     assert load_model("generic") is model  # read once
@@ -135,9 +135,9 @@ def test_damaged_embedded_file(tmp_path, monkeypatch):
     """One bit is enough."""
     content = bytearray(fetch_weights().read_bytes())
     content[len(content) // 2] ^= 1
-    entry = weights._registry()["generic"]
+    entry = weights.read_registry()["generic"]
     (tmp_path / entry["file"]).write_bytes(content)
-    monkeypatch.setattr(weights, "_registry", lambda: {"generic": entry})
+    monkeypatch.setattr(weights, "read_registry", lambda: {"generic": entry})
     monkeypatch.setattr(weights, "PACKAGE_DATA", tmp_path)
     with pytest.raises(RuntimeError, match="damaged .*install mne_deepsif again"):
         fetch_weights("generic")
@@ -157,7 +157,7 @@ def mirror(tmp_path, monkeypatch):
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
         "embedded": False,
     }
-    monkeypatch.setattr(weights, "_registry", lambda: {"extra": entry})
+    monkeypatch.setattr(weights, "read_registry", lambda: {"extra": entry})
     monkeypatch.setenv("MNE_DEEPSIF_DATA", str(tmp_path / "data"))
 
     class Quiet(SimpleHTTPRequestHandler):

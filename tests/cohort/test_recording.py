@@ -1,0 +1,146 @@
+"""Recordings: epochs of runs, averages, noise covariance, positions, errors."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+import mne
+import numpy as np
+import pytest
+
+from mne_deepsif.cohort.recording import (
+    average,
+    make_epochs,
+    make_noise_cov,
+    prepare_raw,
+    read_recording,
+    set_positions,
+)
+from mne_deepsif.cohort.settings import CohortSettings
+
+SETTINGS = CohortSettings(tmin=-0.4, tmax=0.2, baseline=(-0.4, -0.1))
+
+
+def _with(**values):
+    return CohortSettings(**(dict(tmin=-0.4, tmax=0.2, baseline=(-0.4, -0.1)) | values))
+
+
+def test_runs_are_averaged_together(make_raw):
+    """The average of all epochs, whichever run they are of; baseline about 0."""
+    raws = {"run-1": make_raw(0), "run-2": make_raw(0, name="spike/right")}
+    raws["run-2"]._data *= 3
+    epochs = make_epochs(raws, SETTINGS)
+    assert len(epochs) == 16 and epochs.event_id == {"spike/left": 1, "spike/right": 2}
+    (both,) = average(epochs, ("spike",))
+    left, right = average(epochs, None)
+    assert (both.nave, left.nave, both.comment) == (16, 8, "spike")
+    np.testing.assert_allclose(both.data, (left.data + right.data) / 2)
+    np.testing.assert_allclose(right.data, 3 * left.data, atol=1e-10)
+    quiet = both.copy().crop(-0.4, -0.1).data.mean(1)
+    assert np.abs(quiet).max() < 1e-6 * np.abs(both.data).max()
+
+
+def test_only_events_that_are_wanted(make_raw):
+    raw = make_raw(0)
+    raw.annotations.description[:3] = "other"
+    raw.annotations.description[3] = "BAD_x"
+    assert len(make_epochs({"r": raw}, _with(events=["spike"]))) == 4
+    assert set(make_epochs({"r": raw}, SETTINGS).event_id) == {"other", "spike/left"}
+
+
+def test_spans_annotated_as_bad_are_left_out(make_raw):
+    raw = make_raw(0)
+    raw.annotations.append(1.4, 0.1, "BAD_movement")
+    assert len(make_epochs({"r": raw}, SETTINGS)) == 7
+    raw.annotations.append(0.0, 12.0, "BAD_movement")
+    with pytest.raises(ValueError, match=r"no epoch is left.*BAD_movement \(8\)"):
+        make_epochs({"r": raw}, SETTINGS)
+
+
+def test_bad_in_one_run_is_bad_in_all(make_raw):
+    raws = {"1": make_raw(0), "2": make_raw(1)}
+    raws["2"].info["bads"] = ["Cz"]
+    assert make_epochs(raws, SETTINGS).info["bads"] == ["Cz"]
+
+
+def test_mixed_rates(make_raw):
+    raws = {"run-1": make_raw(0), "run-2": make_raw(1, sfreq=500.0)}
+    with pytest.raises(ValueError, match=r"run-1: 250 Hz, run-2: 500 Hz\).*sfreq"):
+        make_epochs(raws, SETTINGS)
+    epochs = make_epochs(raws, _with(sfreq=200.0))
+    assert len(epochs) == 16 and epochs.info["sfreq"] == 200.0
+    same = make_epochs({"run-1": raws["run-1"]}, _with(sfreq=250.0))
+    assert (len(epochs.times), len(same.times)) == (120, 150)
+    # the spike is where it was
+    for one in (epochs, same):
+        evoked = one.average()
+        assert np.abs(evoked.times[np.abs(evoked.data).max(0).argmax()]) <= 0.005
+
+
+def test_runs_with_other_channels(make_raw):
+    raws = {"run-1": make_raw(0), "run-2": make_raw(1).drop_channels(["Cz"])}
+    with pytest.raises(ValueError, match="run-1: 16 channels, run-2: 15 channels"):
+        make_epochs(raws, SETTINGS)
+
+
+def test_missing_events(make_raw):
+    raw = make_raw(0)
+    with pytest.raises(ValueError, match="no event 'sharp': there are spike/left"):
+        make_epochs({"r": raw}, _with(events=["sharp"]))
+    with pytest.raises(ValueError, match=r"no epoch is left.*NO_DATA \(8\)"):
+        make_epochs({"r": raw}, _with(tmin=-20.0, tmax=20.0))
+    raw.set_annotations(None)
+    with pytest.raises(ValueError, match="neither events.tsv nor"):
+        make_epochs({"r": raw}, SETTINGS)
+
+
+def test_average_of_an_event_that_is_not_there(make_raw):
+    epochs = make_epochs({"r": make_raw(0)}, SETTINGS)
+    with pytest.raises(ValueError, match="no event 'x': there are spike/left"):
+        average(epochs, ("x",))
+
+
+def test_positions(make_raw):
+    raw = make_raw(0)
+    places = [ch["loc"][:3].copy() for ch in raw.info["chs"]]
+    set_positions(raw, None)  # has them: nothing to do
+    raw.set_montage(None)
+    with pytest.raises(ValueError, match="no positions of 16 of 16 electrodes .Fp1"):
+        set_positions(raw, None)
+    set_positions(raw, "biosemi16")
+    np.testing.assert_allclose([ch["loc"][:3] for ch in raw.info["chs"]], places)
+
+
+def test_prepared_raw(make_raw):
+    raw = make_raw(0)
+    extra = raw.copy().pick([0]).rename_channels({"Fp1": "x"})
+    extra.set_channel_types({"x": "eog"})
+    raw.add_channels([extra], force_update_info=True)
+    prepare_raw(raw, _with(l_freq=1.0, h_freq=40.0))
+    assert "x" not in raw.ch_names and len(raw.info["projs"]) == 1
+    assert (raw.info["highpass"], raw.info["lowpass"]) == (1.0, 40.0)
+    prepare_raw(raw, SETTINGS)  # no second reference
+    assert len(raw.info["projs"]) == 1
+    with pytest.raises(ValueError, match="no EEG or MEG channels, only eog"):
+        prepare_raw(extra, SETTINGS)
+
+
+def test_noise_covariance_is_of_single_trials(make_raw):
+    """The spikes are not in it: 2 µV of white noise are, average reference aside."""
+    raw = make_raw(0)
+    prepare_raw(raw, SETTINGS)
+    epochs = make_epochs({"r": raw}, SETTINGS)
+    cov = make_noise_cov(epochs, SETTINGS.baseline)
+    assert np.sqrt(np.diag(cov.data).mean()) == pytest.approx(2e-6, rel=0.1)
+
+
+def test_files_by_their_names(tmp_path, make_raw):
+    raw = make_raw(0)
+    epochs = make_epochs({"r": raw}, SETTINGS)
+    raw.save(tmp_path / "x_raw.fif")
+    epochs.save(tmp_path / "x_epo.fif")
+    mne.write_evokeds(tmp_path / "x_ave.fif", average(epochs, None))
+    assert isinstance(read_recording(tmp_path / "x_raw.fif"), mne.io.BaseRaw)
+    assert isinstance(read_recording(tmp_path / "x_epo.fif"), mne.BaseEpochs)
+    assert isinstance(read_recording(tmp_path / "x_ave.fif")[0], mne.Evoked)
+    with pytest.raises(FileNotFoundError, match="y_ave.fif"):
+        read_recording(tmp_path / "y_ave.fif")
