@@ -39,7 +39,11 @@ def pytest_configure(config):
     if "MNE_DEEPSIF_DATA" not in os.environ:
         os.environ["MNE_DEEPSIF_DATA"] = str(config.cache.mkdir("mne_deepsif_data"))
     mne.set_log_level("WARNING")
-    if hasattr(config, "workerinput"):  # one of several processes: one thread each
+    # one thread for each of several processes; numba's reach torch through OpenMP as
+    # soon as MNE computes a forward, so the processes must start with this setting
+    if config.getoption("numprocesses", None):
+        os.environ["NUMBA_NUM_THREADS"] = "1"
+    if hasattr(config, "workerinput"):
         threadpool_limits(1)
         torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -6,7 +6,7 @@
 import mne
 import numpy as np
 
-from .._mne import FIFF
+from .._mne import FIFF, make_forward_solution
 
 _EYES = np.array([[-0.032, -0.022, -0.010], [0.032, -0.022, -0.010]])  # from nasion, m
 _NASION = np.array([0.0, 0.1, 0.0])  # where it is not digitised; head coordinates, m
@@ -43,7 +43,7 @@ def eye_gain(info, shift=(0.0, 0.0, 0.0)):
     src = mne.setup_volume_source_space(
         pos={"rr": eyes, "nn": np.tile([0.0, 0.0, 1.0], (2, 1))}, verbose=False
     )
-    fwd = mne.make_forward_solution(
+    fwd = make_forward_solution(
         info,
         None,
         src,

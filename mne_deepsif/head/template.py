@@ -9,7 +9,7 @@ import mne
 import numpy as np
 from mne.utils import _check_option, _validate_type, logger, verbose
 
-from .._mne import FIFF, ico_downsample
+from .._mne import FIFF, ico_downsample, make_forward_solution
 from ..cache import cached, data_path, whole_folder
 from .anatomy import builtin_path, make_layers, write_cortex, write_head
 from .geometry import check_template_electrodes
@@ -304,7 +304,7 @@ def make_template_forward(
         src, bem = make_template_source_space(), make_template_bem(conductivity=layers)
     if kinds - {"eeg"}:
         check_template_helmet(info, trans, bem)
-    return mne.make_forward_solution(
+    return make_forward_solution(
         info,
         trans,
         src,

@@ -139,8 +139,9 @@ class Trainer:
         How to train.
     device : str
         Where to train.
-    validation_leadfields : list of TrainingLeadfield | None
-        Leadfields of the validation set. None takes those of the training.
+    validation_leadfields : list of TrainingLeadfield | PersonalLeadfield | None
+        Leadfields of the validation set. None takes those of the training; of a
+        personal one, a quarter of what makes data is kept for validation.
     checkpoint : path-like | None
         File for the state, written at each validation. If it exists, training resumes
         from it.
@@ -171,6 +172,8 @@ class Trainer:
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.dtype = resolve_precision(options.precision, device)
         self._stop = threading.Event()
+        if isinstance(leadfields, PersonalLeadfield) and validation_leadfields is None:
+            leadfields, validation_leadfields = leadfields.split()
         train_library, validation_library = library.split(0.1, options.seed)
         self.batches = self._make_batches(train_library, leadfields, options.seed)
         self.stream = BatchStream(

@@ -369,3 +369,23 @@ def test_real_recording():
     picks = np.r_[picks, mne.pick_types(info, meg=False, eeg=True)[::20]]
     fwd = make_template_forward(mne.pick_info(info, picks))
     assert fwd["nchan"] == len(picks)
+
+
+@pytest.mark.slow
+def test_a_forward_leaves_the_threads_of_torch_alone():
+    """In a process of its own: numba starts its threads once."""
+    code = (
+        "import mne, torch, mne_deepsif\n"
+        "assert torch.get_num_threads() == 1\n"
+        "montage = mne.channels.make_standard_montage('biosemi16')\n"
+        "info = mne.create_info(montage.ch_names, 250.0, 'eeg').set_montage(montage)\n"
+        "mne_deepsif.make_template_forward(info)\n"
+        "print(torch.get_num_threads())\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment |= {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": "omp"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "1"

@@ -120,6 +120,37 @@ def test_truths(made):
     assert 0.2 < np.mean(silent) < 0.8
 
 
+def test_a_quarter_is_kept_for_validation(made):
+    """Neither truths nor patches are in both; some truths of each are exact."""
+    personal, _, _ = made
+    parts = personal.split()
+    n_truths, n_patches = len(personal.truths), len(personal.assumed.centre)
+    exact = personal.truths[0].patch_gain
+    likeness = []
+    for part, truths, patches in zip(
+        parts,
+        (np.arange(n_truths) % 4 > 0, np.arange(n_truths) % 4 == 0),
+        (np.arange(n_patches) % 4 > 0, np.arange(n_patches) % 4 == 0),
+        strict=True,
+    ):
+        originals = [personal.truths[i] for i in np.flatnonzero(truths)]
+        for truth, original in zip(part.truths, originals, strict=True):
+            assert torch.equal(truth.patch_gain, original.patch_gain[patches])
+            assert truth.background is original.background
+        for name in ("centre", "targets", "power"):
+            whole = getattr(personal.assumed, name)
+            assert torch.equal(getattr(part.assumed, name), whole[patches])
+        likeness.append(
+            [torch.allclose(x.patch_gain, exact[patches]) for x in part.truths]
+        )
+    assert all(0 < sum(one) < len(one) for one in likeness)
+
+
+def test_a_few_truths_serve_both(made):
+    few = made[0]._replace(truths=made[0].truths[:2])
+    assert all(part is few for part in few.split())
+
+
 def test_assumed_is_what_estimates_use(made, parcels):
     """Gain and activity of the patterns fit together."""
     (assumed, truths), leadfield, _ = made

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
 from mne_deepsif.training.batches import TrainingLeadfield
-from mne_deepsif.training.trainer import TrainingOptions, relative_error
+from mne_deepsif.training.cortical import PersonalLeadfield
+from mne_deepsif.training.trainer import Trainer, TrainingOptions, relative_error
 
 N_PARCELS, N_CHANNELS, N_TIMES = 12, 8, 32
 
@@ -310,3 +311,21 @@ def test_training_on_a_gpu(library, sensors, make_trainer):
 def test_counts(name):
     with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
         TrainingOptions(**{name: 0})
+
+
+def test_a_part_of_a_subject_is_kept_for_validation(library, make_trainer, monkeypatch):
+    """Else a network that learns truths and patches by heart seems to learn."""
+    given = []
+
+    def make_batches(trainer, library, leadfields, seed):
+        given.append(leadfields)
+        if len(given) == 2:
+            raise KilledError
+        return [None]  # has a length
+
+    personal = PersonalLeadfield(None, None)
+    monkeypatch.setattr(PersonalLeadfield, "split", lambda self: ("train", "other"))
+    monkeypatch.setattr(Trainer, "_make_batches", make_batches)
+    with pytest.raises(KilledError):
+        make_trainer(library, personal)
+    assert given == ["train", "other"]
