@@ -37,7 +37,7 @@ def update_info(info, **entries):
 
 
 def make_forward_solution(*args, **kwargs):
-    """Call :func:`mne.make_forward_solution`, and leave torch as many threads as before.
+    """Call :func:`mne.make_forward_solution`, and leave torch its number of threads.
 
     MNE's compiled functions start numba's threads. Through OpenMP, their number becomes
     that of torch, whatever OMP_NUM_THREADS or torch.set_num_threads asked for.
