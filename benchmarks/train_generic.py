@@ -42,6 +42,7 @@ from mne_deepsif.head.template import (
 )
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.batches import TrainingLeadfield
+from mne_deepsif.training.heads import farthest_points
 
 SEED = 20_261_121
 LIBRARY_SEED = 1
@@ -280,17 +281,6 @@ def _push_away(points, scalp, clearance, step=0.002):
         # a helmet that is still wedged goes straight up
         direction = normals[close].mean(0) + [0, 0, 0.2 if number < 100 else 2.0]
         push += step * direction / np.linalg.norm(direction)
-
-
-def farthest_points(points, n_points, rng):
-    """Pick points that spread: each the farthest from those before."""
-    picks = [int(rng.integers(len(points)))]
-    distance = np.full(len(points), np.inf)
-    while len(picks) < n_points:
-        step = np.linalg.norm(points - points[picks[-1]], axis=1)
-        distance = np.minimum(distance, step)
-        picks.append(int(np.argmax(distance * rng.uniform(0.8, 1, len(points)))))
-    return np.sort(picks)
 
 
 STANDARD = {

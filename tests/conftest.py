@@ -198,7 +198,7 @@ def _small_training(parcels):
         patch.setattr(library, "make_library", lambda parcels, sfreq: made)
         patch.setattr(estimator, "make_network", small)
         patch.setattr(estimator, "TrainingOptions", options)
-        patch.setattr(personal, "_N_PATCHES", 200)
+        patch.setattr(personal, "_N_PATCHES", 1500)
         yield
 
 

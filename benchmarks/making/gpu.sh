@@ -6,14 +6,15 @@
 # Run it in a clone of the repository. BUNDLE is what
 # `python benchmarks/train_prior.py bundle` wrote. The machine needs PyTorch, NumPy,
 # lazy_loader and safetensors, and no network. OUT gets the weights in files of at most
-# 14 MiB, a log and a record; the checkpoint, which is larger, stays in /tmp.
+# 14 MiB, a log and a record; the checkpoint, which is larger, stays in
+# the folder RUN (a new one in /tmp, if it is not set), from which a stopped run goes on.
 # `python benchmarks/train_prior.py export` makes a model file of them. On several GPUs,
 # call the command below by `torchrun --nproc_per_node N -m` instead of `python3 -m`.
 set -euo pipefail
 
 bundle=$1 out=$2 minutes=${3:-9}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-run=${RUN:-/tmp/mne_deepsif-run}
+run=${RUN:-$(mktemp -d)}
 export PYTHONPATH=$root PYTHONUNBUFFERED=1
 
 mkdir -p "$run" "$out"

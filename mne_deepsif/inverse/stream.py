@@ -182,6 +182,7 @@ class DeepSIFStream:
             Estimates of samples of which none has been returned before.
         """
         data, times = self._check(data, times)
+        _validate_type(bads, (list, tuple, set), "bads")
         events, parts = [], []
         if data.shape[1]:
             order, events = self._clock.sort(times)

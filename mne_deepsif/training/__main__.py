@@ -12,6 +12,7 @@ if ``torchrun`` starts them::
 # License: BSD-3-Clause
 
 import argparse
+import hashlib
 import os
 from dataclasses import replace
 from functools import partial
@@ -63,6 +64,9 @@ def main(arguments=None):
     if args.learning_rate is not None:
         options = replace(options, learning_rate=args.learning_rate)
     options = replace(options, **(_SMALL if args.smoke else {}))
+    n_processes = int(os.environ.get("WORLD_SIZE", 1))
+    n_each = -(-options.n_leadfields // n_processes)
+    options = replace(options, n_leadfields=n_each * n_processes)
     args.out.mkdir(parents=True, exist_ok=True)
     cortex, heads, n_smoothings = read_bundle(args.bundle, device)
     training = GenericTraining(
@@ -72,6 +76,7 @@ def main(arguments=None):
         n_smoothings,
         max(heads) if args.validation is None else args.validation,
         options,
+        source=hashlib.sha256(args.bundle.read_bytes()).hexdigest()[:16],
         device=device,
         start=read_weights(args.start)[0] if args.start else None,
         log=partial(print, flush=True),

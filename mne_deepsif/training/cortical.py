@@ -91,7 +91,7 @@ class Truth:
     Parameters
     ----------
     patch_gain : tensor of shape (n_patches, n_channels)
-        Gain of each patch.
+        Gain of each patch; in half precision where they are many.
     background : tensor of shape (n_channels, n_parcels)
         Gain of background activity.
     noise : tensor of shape (n_channels, n_channels)
@@ -218,7 +218,7 @@ def draw_samples(truth, waveforms, background, sfreq, n_batch, n_times, generato
     # the sources of a window have one time course, as networks do
     together = rand(n_batch, 1, 1) < 0.15
     waves = torch.where(together, waves[:, :1], waves)
-    topography = truth.patch_gain[patch]  # (n_batch, most, n_channels)
+    topography = truth.patch_gain[patch].float()  # (n_batch, most, n_channels)
     n_channels = len(truth.noise)
     norm = topography.norm(dim=-1).clamp_min(1e-6) / n_channels**0.5
     amplitude = sign * size / norm

@@ -71,8 +71,8 @@ class Options:
     minutes: float = 66.0
     learning_rate: float = 5e-4
     seed: int = 0
-    batch_size: int = 32
-    n_leadfields: int = 3
+    batch_size: int = 24
+    n_leadfields: int = 4
     n_pool: int = 24
     draw_every: int = 4
     n_patches: int = 3000
@@ -163,6 +163,8 @@ class GenericTraining:
         The head to validate on. If it is the only one, training sees it too.
     options : Options
         How to train.
+    source : str
+        What the heads came from: a hash. A checkpoint of another source is refused.
     device : str
         Where to train: "cpu", "cuda", or "cuda:1" and so on.
     start : dict | None
@@ -186,6 +188,7 @@ class GenericTraining:
         held_out,
         options,
         *,
+        source="",
         device="cpu",
         start=None,
         log=print,
@@ -236,6 +239,7 @@ class GenericTraining:
         self.n_skipped, self.history = 0, []
         self.recipe = {
             "command": "python -m mne_deepsif.training",
+            "bundle": source,
             "start": None if start is None else fingerprint(start),
             "heads": {"training": self.head_numbers, "validation": [held_out]},
             "options": asdict(options),
@@ -451,6 +455,7 @@ class GenericTraining:
         text : str
             Samples a second, and what share of the device's rate that is.
         """
+        n_skipped = self.n_skipped
         before = copy.deepcopy(self.network.state_dict())
         optimizer = copy.deepcopy(self.optimizer.state_dict())
         for _ in range(n_updates):
@@ -460,6 +465,7 @@ class GenericTraining:
             self._train_step()
         float(self.losses[-1])  # waits for it
         seconds = (time.perf_counter() - start) / n_updates
+        self.update -= 1  # its leadfields are there already
         with FlopCounterMode(display=False) as counter:
             self._train_step()
         n_samples = self.options.batch_size * self.options.n_leadfields
@@ -467,7 +473,7 @@ class GenericTraining:
         peak = matmul_rate(self.device, self.dtype) / 1e12
         self.network.load_state_dict(before)
         self.optimizer.load_state_dict(optimizer)
-        self.update, self.losses = 0, []
+        self.update, self.losses, self.n_skipped = 0, [], n_skipped
         return (
             f"{n_samples / seconds:.0f} samples a second, {1e3 * seconds:.0f} ms an "
             f"update: {rate:.2f} TFLOP/s, {rate / peak:.1%} of the device's {peak:.2f} "
@@ -494,10 +500,14 @@ def write_weights(folder, network, record):
         if size > _PART_SIZE and parts[-1]:
             parts, size = [*parts, {}], array.nbytes
         parts[-1][name] = array
-    for number, part in enumerate(parts):
-        np.savez(folder / f"weights-{number}.npz", **part)
+    for old in folder.glob("weights-*.npz"):
+        old.unlink()
+    for number, arrays in enumerate(parts):
+        with whole_file(folder / f"weights-{number}.npz") as part:
+            np.savez(part, **arrays)
     text = json.dumps(record | {"sizes": network.sizes}, indent=1)
-    (folder / "record.json").write_text(text + "\n")
+    with whole_file(folder / "record.json") as part:
+        part.write_text(text + "\n")
 
 
 def read_weights(path):

@@ -55,7 +55,9 @@ class Smoothing(NamedTuple):
         """Return the transposed operation."""
         if self.steps[0].layout == torch.strided:
             return Smoothing([step.T for step in self.steps])
-        transposed = self.steps[0].to_sparse_coo().T.to_sparse_csr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            transposed = self.steps[0].to_sparse_coo().T.to_sparse_csr()
         return Smoothing([transposed] * len(self.steps))
 
 
@@ -113,8 +115,9 @@ class Cortex:
         step.scatter_add_(1, self.neighbours, 0.5 * is_one / degree)
         step.diagonal().add_(0.5)
         if device.type == "cpu":
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-            return Smoothing([step.to_sparse_csr()] * n_steps)
+            with warnings.catch_warnings():  # torch calls its sparse matrices new
+                warnings.simplefilter("ignore", UserWarning)
+                return Smoothing([step.to_sparse_csr()] * n_steps)
         return Smoothing([torch.linalg.matrix_power(step, n_steps).bfloat16()])
 
 

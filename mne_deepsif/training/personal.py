@@ -29,7 +29,7 @@ from .cortical import (
 )
 
 _N_TRUTHS, _N_EXACT = 24, 6  # leadfields that make data; those without an error
-_N_PATCHES, _N_PLACES = 4000, 3000
+_N_PATCHES, _N_PLACES = 12_000, 3000  # fewer patches are learned by heart
 _N_NEIGHBOURS = 6  # sensors from which the field beside one is interpolated
 _MOVED, _TURNED = (1e-3, 5e-3), (0.5, 3.0)  # m, degrees: coregistration
 _MISPLACED = (1.2e-3, 6e-3)  # m, electrodes
@@ -194,7 +194,9 @@ def _make_truth(leadfield, gain, moments, covariance, rng):
     patch_gain = (whitener @ (gain @ moments)).T
     return Truth(
         # only its shape counts: with a size of 1, amplitudes are those over the noise
-        patch_gain=to_tensor(patch_gain / np.sqrt(np.mean(np.square(patch_gain)))),
+        patch_gain=to_tensor(
+            patch_gain / np.sqrt(np.mean(np.square(patch_gain)))
+        ).half(),
         background=to_tensor(background * np.sqrt(share / power)),
         noise=to_tensor(np.sqrt(1 - share) * np.eye(rank)),
     )

@@ -325,6 +325,8 @@ def test_wrong_data(operator, label, data, times, match):
         stream.push(data, times)
     assert stream.preview().times.size == 0
     assert stream.push(np.zeros((32, 0))).events == []
+    with pytest.raises(TypeError, match="bads must be an instance of"):
+        stream.push(np.zeros((32, 5)), bads="EEG 001")  # a name is no list of names
 
 
 # --------------------------------------------------------------- a source of LSL

@@ -22,6 +22,7 @@ from mne_deepsif.training.generic import (
     Options,
     read_weights,
     start_network,
+    write_weights,
 )
 
 # what a machine with a GPU may not need
@@ -41,13 +42,17 @@ def make(bundle, tmp_path, monkeypatch):
     """Make a training of a small network; by default, in its own folder."""
     monkeypatch.setattr(generic, "SIZES", generic.SIZES | SMALL)
 
-    def make_training(name="run", held_out=3, **options):
+    def make_training(name="run", held_out=3, source="", **options):
         out = tmp_path / name
         out.mkdir(exist_ok=True)
-        options = replace(OPTIONS, **options)
         lines = []
         training = GenericTraining(
-            out, *read_bundle(bundle), held_out, options, log=lines.append
+            out,
+            *read_bundle(bundle),
+            held_out,
+            replace(OPTIONS, **options),
+            source=source,
+            log=lines.append,
         )
         training.lines = lines
         training.dtype = torch.float32
@@ -89,6 +94,9 @@ def test_weights_come_back(make):
     for part in training.out.glob("weights-*.npz"):
         assert part.stat().st_size < 16 * 2**20
     assert len(list(training.out.glob("weights-*.npz"))) == 1
+    np.savez(training.out / "weights-7.npz", left_over=np.zeros(3))
+    write_weights(training.out, training.network, record)
+    assert set(read_weights(training.out)[0]) == set(state)
 
 
 def test_large_weights_are_split(make, monkeypatch):
@@ -150,6 +158,8 @@ def test_errors(make):
     make().run()
     with pytest.raises(ValueError, match="written with another recipe"):
         make(batch_size=4)
+    with pytest.raises(ValueError, match="written with another recipe"):
+        make(source="another bundle")
 
 
 def test_start_from_the_generic_weights():
