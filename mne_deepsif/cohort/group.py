@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..cache import whole_file
 from ..extent import times_within
 from ..head.anatomy import read_white
 from ..head.template import make_template_source_space, make_template_subject
-from .derivatives import entity, versions, write_table
+from .derivatives import entity, read_record, versions, write_table
 from .estimates import Results
 
 _VERTICES = [np.arange(10242)] * 2  # of fsaverage, ico-5; fsaverage5 has no others
@@ -199,21 +200,25 @@ def to_fsaverage(stc, subjects_dir=None):
     Parameters
     ----------
     stc : SourceEstimate
-        The estimate. On the template (``fsaverage5``), vertices keep their numbers.
+        The estimate. On the template (``fsaverage5``), all vertices keep their values.
     subjects_dir : path-like | None
         FreeSurfer subjects directory with the subject's ``sphere.reg``.
 
     Returns
     -------
     stc : SourceEstimate
-        The same on ``fsaverage``.
+        The same on ``fsaverage``, as moments per vertex of ico-5: values of a
+        hemisphere with n vertices are multiplied by n / 10242.
     """
     if stc.subject in ("fsaverage", "fsaverage5"):
-        stc = stc.copy().expand(_VERTICES)
-        if [len(vertices) for vertices in stc.vertices] != [10242, 10242]:
+        if any((vertices >= 10242).any() for vertices in stc.vertices):
             raise ValueError("the estimate has vertices beyond ico-5 of fsaverage")
-        return _like(stc.data, stc)
-    folder = mne.utils.get_subjects_dir(subjects_dir, raise_error=True)
+        if stc.data.shape[0] == 2 * 10242:
+            return _like(stc.data, stc)
+        stc, folder = stc.copy(), make_template_subject()
+        stc.subject = "fsaverage5"  # whose vertices have the same numbers
+    else:
+        folder = mne.utils.get_subjects_dir(subjects_dir, raise_error=True)
     with tempfile.TemporaryDirectory() as temporary:
         places = {stc.subject: Path(folder), "fsaverage": make_template_subject()}
         for subject, source in places.items():
@@ -225,7 +230,10 @@ def to_fsaverage(stc, subjects_dir=None):
         morph = mne.compute_source_morph(
             *(stc, stc.subject, "fsaverage", temporary), spacing=_VERTICES
         )
-    return _like(morph.apply(stc).data, stc)
+    # a vertex of a coarser source space stands for a larger area
+    shares = [len(vertices) / 10242 for vertices in stc.vertices]
+    moments = stc * np.repeat(shares, [len(v) for v in stc.vertices])[:, None]
+    return _like(morph.apply(moments).data, stc)
 
 
 # ---------------------------------------------------------------- a cohort's files
@@ -292,8 +300,16 @@ def _find_files(settings):
     folder = Path(settings.folder)
     ending = f"_desc-{entity(settings.condition)}-stc.h5"
     found = sorted(folder.glob(f"sub-*/**/*{ending}"))
-    found = _choose(found, "task", settings.task, _task_of)
+    failed = _read_failed(folder)
+    found = [
+        fname
+        for fname in found
+        if (fname.name.removesuffix(ending), fname.parent.name) not in failed
+    ]
+    found = _choose(found, "task", settings.task, partial(_entity_of, name="task"))
     found = _choose(found, "datatype", settings.datatype, lambda x: x.parent.name)
+    for name in ("acq", "proc"):
+        _choose(found, name, None, partial(_entity_of, name=name))
     if not found:
         raise ValueError(f"{folder} has no file sub-*{ending}: see the names there.")
     pairs = []
@@ -303,24 +319,63 @@ def _find_files(settings):
         if missing := [str(path) for path in pair if not path.is_file()]:
             raise ValueError(f"contrast: there is no {missing[0]}")
         pairs.append((fname.relative_to(folder).parts[0], pair))
+    _check_made_alike([fname for _, pair in pairs for fname in pair])
     return {
         subject: [pair for _, pair in some]
         for subject, some in groupby(pairs, key=lambda pair: pair[0])
     }
 
 
+def _read_failed(folder):
+    """Return recording and datatype of those that failed in the last run."""
+    fname = folder / "cohort.tsv"
+    if not fname.is_file():
+        return set()
+    table = pd.read_csv(fname, sep="\t", dtype=str)
+    table = table[table["status"] == "failed"]
+    return set(zip(table["recording"], table["datatype"]))
+
+
+def _check_made_alike(fnames):
+    """Raise if estimates were made with other settings or weights than the first."""
+    first = _read_settings(fnames[0])
+    for fname in fnames:
+        made = _read_settings(fname)
+        if other := sorted(
+            name for name in made | first if made.get(name) != first.get(name)
+        ):
+            raise ValueError(
+                f"{fname} was made with other {', '.join(other)} than {fnames[0]}: run "
+                "the command cohort again, with one config for all."
+            )
+
+
+def _read_settings(fname):
+    """Return settings and SHA-256 of the weights that an estimate was made with."""
+    sidecar = read_record(fname.with_suffix(".json"))
+    if not {"Settings", "Weights"} <= set(sidecar):
+        raise ValueError(
+            f"{fname.with_suffix('.json')} must say which Settings and Weights the "
+            "estimate was made with: run the command cohort again."
+        )
+    return sidecar["Settings"] | dict(weights=sidecar["Weights"]["SHA256"])
+
+
 def _choose(fnames, name, wanted, value_of):
-    """Return the files of a task or datatype; raise if several are averaged unasked."""
+    """Return the files with a value; raise if those of several are averaged unasked."""
     if wanted is not None:
         return [fname for fname in fnames if value_of(fname) == wanted]
     values = sorted({value_of(fname) for fname in fnames})
     if len(values) > 1:
-        raise ValueError(f"{name} must be one of {values}: the cohort has them all.")
+        raise ValueError(
+            f"{name} must be one of {values}: the cohort has them all. Choose one by "
+            "its setting, or if there is none, give a folder with only its files."
+        )
     return fnames
 
 
-def _task_of(fname):
-    found = re.search(r"_task-([A-Za-z0-9]+)_", fname.name)
+def _entity_of(fname, name):
+    found = re.search(rf"_{name}-([A-Za-z0-9]+)_", fname.name)
     return found[1] if found else ""
 
 

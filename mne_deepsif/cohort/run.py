@@ -44,6 +44,10 @@ _COLUMNS = (
     *("warnings", "conditions", "n_channels", "sfreq", "forward", "seconds"),
 )
 _ONE_AT_A_TIME = threading.Lock()  # in a process, whatever threads its engine has
+_SURFACES = (  # of a subject: spheres for parcels, the rest for MNI coordinates
+    *("surf/lh.sphere.reg", "surf/rh.sphere.reg", "surf/lh.white", "surf/rh.white"),
+    "mri/transforms/talairach.xfm",
+)
 _LONGEST = 500  # characters of an error in the table
 
 
@@ -240,8 +244,7 @@ def _run(recording, weights, settings):
     """Return what to note of a recording; estimate it if need be."""
     folder = settings.folder / recording.place
     fname = find_forward(recording, Path(settings.root) / "derivatives")
-    fwd = None if fname is None else mne.read_forward_solution(fname)
-    sources = _find_sources(recording, fname, fwd, settings)
+    sources = _find_sources(recording, fname, settings)
     inputs = {name: hash_file(path) for name, path in sources.items()}
     key = make_key(inputs, settings.that_matter(), weights["SHA256"])
     record_fname = folder / f"{recording.name}_deepsif.json"
@@ -261,27 +264,38 @@ def _run(recording, weights, settings):
     )
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
+    _remove_stale(record_fname, key)  # first: what fails leaves nothing that looks new
     results = Results(folder, recording.name, sidecar)
+    fwd = None if fname is None else mne.read_forward_solution(fname)
     row |= _estimate_noting_warnings(recording, fwd, settings, results)
     hashes = dict(Inputs=inputs, Outputs=results.outputs, Versions=versions())
     write_json(record_fname, sidecar | hashes | dict(Row=row))
-    for name in set(record.get("Outputs", {})) - set(results.outputs):
-        (folder / name).unlink(missing_ok=True)  # of other settings
     return row | dict(status="done")
 
 
-def _find_sources(recording, fname, fwd, settings):
+def _remove_stale(record_fname, key):
+    """Remove the record of a recording, and its results that have another key."""
+    record_fname.unlink(missing_ok=True)
+    name = record_fname.name.removesuffix("_deepsif.json")
+    for ending in ("_desc-*", "_report.*"):
+        for fname in record_fname.parent.glob(f"{name}{ending}"):
+            if read_record(fname.with_suffix(".json")).get("Key") != key:
+                fname.unlink(missing_ok=True)
+
+
+def _find_sources(recording, fname, settings):
     """Return all files that the results depend on, by name."""
     paths = [*recording.inputs(), *([] if fname is None else [fname])]
     sources = {path.relative_to(settings.root).as_posix(): path for path in paths}
     if fname is not None:
         surfaces = mne.utils.get_subjects_dir(settings.subjects_dir)
-        subject = fwd["src"][0].get("subject_his_id")
+        src = mne.read_source_spaces(fname)  # of a forward whose gain is not read
+        subject = src[0].get("subject_his_id")
         if surfaces is not None and subject is not None:
-            for path in sorted(
-                (Path(surfaces) / subject / "surf").glob("*.sphere.reg")
-            ):
-                sources[f"{subject}/surf/{path.name}"] = path
+            for name in _SURFACES:
+                path = Path(surfaces) / subject / name
+                if path.is_file():
+                    sources[f"{subject}/{name}"] = path
     return sources
 
 

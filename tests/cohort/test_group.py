@@ -95,12 +95,24 @@ def test_errors(stcs, match):
         group_statistics(stcs, p_threshold=1.0)
 
 
-def test_template_to_fsaverage():
-    """Vertices keep their numbers; those that an estimate lacks are silent."""
-    stc = mne.SourceEstimate(np.ones((3, 1)), [[5, 9], [7]], 0, 1, "fsaverage5")
-    moved = to_fsaverage(stc)
-    assert moved.subject == "fsaverage" and len(moved.data) == 20484
-    assert list(np.flatnonzero(moved.data[:, 0])) == [5, 9, 10242 + 7]
+@pytest.mark.parametrize("subject", ("fsaverage", "fsaverage5"))
+def test_template_to_fsaverage(patch, subject):
+    """All vertices keep their values; between those of ico-4, nothing is silent."""
+    data = np.zeros((20484, 1), np.float32)
+    data[patch] = 1.0
+    moved = to_fsaverage(_stc(data, subject))
+    assert moved.subject == "fsaverage"
+    np.testing.assert_array_equal(moved.data, data)
+    rows = np.r_[:2562, 10242 : 10242 + 2562]
+    few = [np.arange(2562)] * 2
+    sparse = mne.SourceEstimate(4 * data[rows], few, 0, 1, subject)
+    moved = to_fsaverage(sparse)
+    assert sparse.subject == subject and moved.data.shape == data.shape
+    assert moved.data.sum() == pytest.approx(data.sum(), rel=0.15)
+    assert (moved.data[patch] > 0.2).mean() > 0.95
+    beyond = mne.SourceEstimate(np.ones((1, 1)), [[10242], []], 0, 1, subject)
+    with pytest.raises(ValueError, match="vertices beyond ico-5"):
+        to_fsaverage(beyond)
 
 
 def test_subject_to_fsaverage(sample_dir):
@@ -118,6 +130,22 @@ def test_subject_to_fsaverage(sample_dir):
     assert (kept & ~near).sum() < 0.1 * near.sum()
 
 
+def test_density_of_the_source_space(sample_dir, patch):
+    """The same activity on a quarter of the vertices, each with 4 times the moment."""
+    data = np.zeros((20484, 1))
+    data[patch] = 1.0
+    few = [np.arange(2562), np.arange(10242)]  # ico-4 on the left
+    rows = np.r_[few[0], 10242 + few[1]]
+    scale = np.r_[np.full(2562, 10242 / 2562), np.ones(10242)][:, None]
+    data[10242 + patch] = 1.0
+    sparse = mne.SourceEstimate(scale * data[rows], few, 0, 1, "sample_fs5")
+    dense = to_fsaverage(_stc(data, "sample_fs5"), sample_dir).data
+    moved = to_fsaverage(sparse, sample_dir).data
+    for hemi in (slice(10242), slice(10242, None)):
+        assert moved[hemi].sum() == pytest.approx(dense[hemi].sum(), rel=0.15)
+        assert np.median(moved[hemi][patch]) == pytest.approx(1.0, rel=0.05)
+
+
 @pytest.fixture
 def cohort(tmp_path, patch):
     """Six subjects, the first in two sessions; conditions of other amplitudes."""
@@ -132,6 +160,8 @@ def cohort(tmp_path, patch):
                 data[patch, 3:] += size * (-1) ** number
                 stem = f"sub-{number}_ses-{session}_task-x_desc-{name}"
                 _stc(1e-9 * data).save(folder / f"{stem}-stc.h5", ftype="h5")
+                about = dict(Settings=dict(l_freq=1.0), Weights=dict(SHA256="ab"))
+                (folder / f"{stem}-stc.json").write_text(json.dumps(about))
     return tmp_path
 
 
@@ -177,9 +207,49 @@ def test_group_errors(cohort):
     with pytest.raises(ValueError, match=r"no file sub-\*_desc-one"):
         run_group(GroupSettings(**settings, contrast="two", task="y"), "")
     (other,) = (cohort / "sub-1").rglob("*_desc-one-stc.h5")
-    other.rename(str(other).replace("task-x", "task-y"))
+    for fname in (other, other.with_suffix(".json")):
+        fname.rename(str(fname).replace("task-x", "task-y"))
     with pytest.raises(ValueError, match=r"task must be one of \['x', 'y'\]"):
         run_group(GroupSettings(**settings, contrast="two"), "")
     settings["task"] = "x"
     with pytest.raises(ValueError, match="baseline .* holds no sample"):
         run_group(GroupSettings(**settings, baseline=(5.0, 6.0)), "")
+
+
+@pytest.mark.parametrize(
+    "about, match",
+    (
+        (dict(Settings=dict(l_freq=2.0), Weights=dict(SHA256="ab")), "other l_freq"),
+        (dict(Settings=dict(l_freq=1.0), Weights=dict(SHA256="cd")), "other weights"),
+        (dict(), "must say which Settings and Weights"),
+    ),
+)
+def test_estimates_that_were_made_differently(cohort, about, match):
+    (fname,) = (cohort / "sub-3").rglob("*_desc-two-stc.json")
+    fname.write_text(json.dumps(about))
+    settings = GroupSettings(folder=str(cohort), condition="one", contrast="two")
+    with pytest.raises(ValueError, match=match):
+        run_group(settings, "")
+
+
+@pytest.mark.parametrize("name", ("acq", "proc"))
+def test_recordings_of_other_kinds(cohort, name):
+    """They are not averaged unasked."""
+    for fname in (cohort / "sub-3").rglob("*_task-x_*"):
+        fname.rename(str(fname).replace("task-x_", f"task-x_{name}-high_"))
+    settings = GroupSettings(folder=str(cohort), condition="one", contrast="two")
+    with pytest.raises(ValueError, match=rf"{name} must be one of \['', 'high'\]"):
+        run_group(settings, "")
+
+
+def test_failed_recordings_are_left_out(cohort):
+    """What an earlier run left of them counts neither as a subject nor as a session."""
+    names = ["sub-0_ses-b_task-x", "sub-1_ses-a_task-x", "sub-2_ses-a_task-x"]
+    table = dict(recording=names, datatype="eeg", status=["failed", "failed", "done"])
+    pd.DataFrame(table).to_csv(cohort / "cohort.tsv", sep="\t")
+    settings = dict(folder=str(cohort), condition="one", contrast="two")
+    run_group(GroupSettings(**settings, permutations=0), "")
+    fname = next((cohort / "group").glob("*_stat-mean-stc.json"))
+    about = json.loads(fname.read_text())
+    assert about["NumberOfSubjects"] == 5 and len(about["Sources"]) == 10
+    assert not any("ses-b" in name or "sub-1" in name for name in about["Sources"])

@@ -108,6 +108,20 @@ def test_rerun_does_what_is_missing_or_changed(settings, dataset, folder, quick)
     }
 
 
+def test_a_failed_rerun_leaves_no_results(settings, dataset, folder, quick):
+    """Nothing old looks current; other recordings keep their results."""
+    settings |= dict(subjects=["01"])
+    _run(settings)
+    place = folder / "sub-01" / "eeg"
+    (place / "sub-01_task-spikes_report.html").write_text("of an earlier run")
+    other = "sub-01_task-spikes_acq-x_desc-y-stc.h5"
+    (place / other).write_text("")
+    events = dataset / "sub-01" / "eeg" / "sub-01_task-spikes_events.tsv"
+    events.write_text(events.read_text().splitlines()[0] + "\n")
+    assert _statuses(_run(settings)) == {"01": "failed"}
+    assert [path.name for path in place.iterdir()] == [other]
+
+
 def test_failures_are_reported_and_do_not_stop_the_others(
     tmp_path, settings, dataset, folder, make_raw, write_bids, quick
 ):
@@ -162,11 +176,34 @@ def test_individual_forward(settings, dataset, fwd16, monkeypatch):
     table = _run(settings, subjects=["01"])
     assert list(table.status) == ["done"]
     assert list(table.forward) == ["derivatives/pipeline/sub-01/sub-01_fwd.fif"]
-    assert _statuses(_run(settings, subjects=["01"])) == {"01": "kept"}
+    with monkeypatch.context() as patched:  # it is large
+        patched.setattr(mne, "read_forward_solution", None)
+        assert _statuses(_run(settings, subjects=["01"])) == {"01": "kept"}
     scaled = fwd16.copy()
     scaled["_orig_sol"] *= 2  # what MNE writes
     mne.write_forward_solution(fname, scaled, overwrite=True)
     assert _statuses(_run(settings, subjects=["01"])) == {"01": "done"}
+
+
+@pytest.mark.parametrize(
+    "name", ("surf/lh.sphere.reg", "surf/rh.white", "mri/transforms/talairach.xfm")
+)
+def test_surfaces_of_the_subject_are_inputs(
+    settings, dataset, fwd16, tmp_path, monkeypatch, name
+):
+    """A new sphere gives other parcels, another transform other MNI coordinates."""
+    monkeypatch.setattr(run, "_estimate", lambda *args: {})
+    fname = dataset / "derivatives" / "pipeline" / "sub-01" / "sub-01_fwd.fif"
+    fname.parent.mkdir(parents=True)
+    mne.write_forward_solution(fname, fwd16)
+    surface = tmp_path / "surfaces" / fwd16["src"][0]["subject_his_id"] / name
+    surface.parent.mkdir(parents=True)
+    surface.write_text("first")
+    settings |= dict(subjects=["01"], subjects_dir=str(tmp_path / "surfaces"))
+    assert _statuses(_run(settings)) == {"01": "done"}
+    assert _statuses(_run(settings)) == {"01": "kept"}
+    surface.write_text("second")
+    assert _statuses(_run(settings)) == {"01": "done"}
 
 
 @pytest.mark.slow
