@@ -79,12 +79,13 @@ def check_names(conditions):
     """Raise if two conditions would be written to the same file."""
     seen = {}
     for condition in conditions:
-        other = seen.setdefault(entity(condition), condition)
-        if other != condition:
+        name = entity(condition)
+        if name in seen:
             raise ValueError(
-                f"events {other!r} and {condition!r} would have the same file name: "
-                "rename one, or name the events to estimate (setting events)"
+                f"events {seen[name]!r} and {condition!r} would have the same file "
+                "name: rename one, or name the events to estimate (setting events)"
             )
+        seen[name] = condition
 
 
 # ---------------------------------------------------------------- writing

@@ -19,6 +19,7 @@ from ..viz.estimates import plot_estimate
 from ..viz.sources import plot_extents
 from .derivatives import check_names, entity, hash_file, write_sidecar, write_table
 
+_LOWEST = 125.0  # Hz; a lower rate would alias what estimates contain
 _LARGEST = 8e9  # bytes of a continuous estimate, which is in memory twice
 
 
@@ -105,13 +106,8 @@ def write_raw_estimate(raw, fwd, noise_cov, settings, results):
     results : Results
         Where to write.
     """
-    sfreq = raw.info["sfreq"]
-    start, stop = (
-        None if time is None else int(round(time * sfreq))
-        for time in (settings.tmin, settings.tmax)
-    )
-    decim = 1 if settings.sfreq is None else max(1, round(sfreq / settings.sfreq))
-    _check_size(len(range(raw.n_times)[start:stop:decim]), fwd["nsource"])
+    start, stop, decim = choose_samples(raw, settings)
+    _check_size(len(range(start, stop, decim)), fwd["nsource"])
     stc = apply_deepsif_raw(
         raw,
         fwd,
@@ -123,10 +119,8 @@ def write_raw_estimate(raw, fwd, noise_cov, settings, results):
         subjects_dir=settings.subjects_dir,
     )
     _write_stc(stc, None, results, {})
-    good = np.isfinite(stc.data).all(0)  # annotated as bad: NaN
-    stc = mne.SourceEstimate(
-        stc.data[:, good], stc.vertices, stc.tmin, stc.tstep, stc.subject
-    )
+    # annotated as bad: NaN. The threshold is over peaks, so zeros do not change it
+    np.nan_to_num(stc.data, copy=False)
     extents = _write_extents(stc, fwd, None, settings, results, {})
     if settings.report:
         report = mne.Report(title=results.name)
@@ -138,6 +132,52 @@ def write_raw_estimate(raw, fwd, noise_cov, settings, results):
             report.add_figure(figure, title)
             plt.close(figure)
         _write_report(report, results)
+
+
+def choose_samples(raw, settings):
+    """Return the samples of continuous data to estimate.
+
+    Parameters
+    ----------
+    raw : Raw
+        The data.
+    settings : EstimateSettings
+        The settings.
+
+    Returns
+    -------
+    start, stop, decim : int
+        First sample, first after the range, and step.
+    """
+    sfreq = raw.info["sfreq"]
+    duration = raw.n_times / sfreq
+    tmin = 0.0 if settings.tmin is None else settings.tmin
+    tmax = duration if settings.tmax is None else settings.tmax
+    start, stop = round(tmin * sfreq), round(tmax * sfreq)
+    if not (0 <= tmin and start < stop <= raw.n_times):
+        raise ValueError(
+            "tmin and tmax of continuous data must be from 0, its first sample, to "
+            f"{duration:g} s, tmin before tmax, got {tmin:g} and {tmax:g}"
+        )
+    return start, stop, _choose_decim(sfreq, settings.sfreq)
+
+
+def _choose_decim(sfreq, wanted):
+    """Return every how many samples to keep for the rate wanted."""
+    if wanted is None:
+        return 1
+    ratio = sfreq / wanted
+    decim = round(ratio)
+    most = max(1, int(sfreq / _LOWEST))
+    if abs(ratio - decim) > 1e-6 or not 1 <= decim <= most:
+        near = {min(max(n, 1), most) for n in (int(ratio), int(ratio) + 1)}
+        rates = " or ".join(f"{sfreq / n:g}" for n in sorted(near, reverse=True))
+        raise ValueError(
+            f"sfreq of continuous data must be a whole fraction of their {sfreq:g} Hz "
+            f"and {_LOWEST:g} Hz or more, as estimates have content up to half of it. "
+            f"Nearest are {rates}, got {wanted:g}"
+        )
+    return decim
 
 
 def _check_size(n_times, n_vertices):

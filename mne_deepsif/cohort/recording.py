@@ -8,8 +8,11 @@ from pathlib import Path
 
 import mne
 import numpy as np
+from mne.utils import warn
 
 from .._mne import FIFF
+
+_REPEATED = "DROP DUPLICATE"  # in MNE's drop log
 
 
 def read_recording(fname):
@@ -37,7 +40,7 @@ def read_recording(fname):
 
 
 def prepare_raw(raw, settings):
-    """Pick the channels of the brain, filter, and reference EEG, in place.
+    """Pick the channels of the brain and filter, in place.
 
     Parameters
     ----------
@@ -53,11 +56,14 @@ def prepare_raw(raw, settings):
     raw.pick(picks)
     if settings.l_freq is not None or settings.h_freq is not None:
         raw.load_data().filter(settings.l_freq, settings.h_freq)
-    set_reference(raw)
 
 
 def set_reference(inst):
-    """Give EEG an average reference as a projector, unless it has a reference."""
+    """Give EEG an average reference as a projector, unless it has a reference.
+
+    If that is not the average, the estimate raises: only the user knows whether all
+    channels share it.
+    """
     has_one = inst.info["custom_ref_applied"] or any(
         proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for proj in inst.info["projs"]
     )
@@ -107,12 +113,14 @@ def make_epochs(raws, settings):
     Returns
     -------
     epochs : Epochs
-        The epochs, loaded, with the baseline subtracted.
+        The epochs, loaded, with the baseline subtracted. EEG has a reference.
     """
     _check_runs(raws, settings)
     event_id = _choose_events(raws, settings.events)
     found, dropped = [], Counter()
+    n_events, n_repeated = Counter(), Counter()  # by condition
     for raw in raws.values():
+        set_reference(raw)  # over the channels that are good in all runs
         here = set(raw.annotations.description)
         ids = {name: number for name, number in event_id.items() if name in here}
         if not ids:
@@ -132,17 +140,23 @@ def make_epochs(raws, settings):
         )
         epochs.set_annotations(None)  # they cannot be concatenated
         dropped.update(reason for log in epochs.drop_log for reason in log)
+        names = {number: name for name, number in ids.items()}
+        for number, log in zip(events[:, 2], epochs.drop_log):
+            n_events[names[number]] += 1
+            n_repeated[names[number]] += _REPEATED in log
         if not len(epochs):
             continue
         resample(epochs, settings.sfreq)
         found.append(epochs)
+    _warn_repeated(n_events, n_repeated)
     if not found:
         raise ValueError(
             f"no epoch is left of the events {sorted(event_id)}: {_describe(dropped)}"
         )
     if len(found) == 1:
         return found[0]
-    return mne.concatenate_epochs(found, verbose="error")  # of rates before resampling
+    # verbose: of rates before resampling; on_mismatch: of where MEG, if any, was
+    return mne.concatenate_epochs(found, on_mismatch="ignore", verbose="error")
 
 
 def resample(inst, sfreq):
@@ -163,6 +177,20 @@ def _describe(why):
     return ", ".join(f"{reason} ({n})" for reason, n in why.most_common(3))
 
 
+def _warn_repeated(n_events, n_repeated):
+    """Warn of events that another event at the same sample displaced."""
+    lost = [
+        f"{name} ({'all' if n == n_events[name] else n} of {n_events[name]})"
+        for name, n in sorted(n_repeated.items())
+        if n
+    ]
+    if lost:
+        warn(
+            "Of events at the same sample, only the first is averaged. Left out: "
+            f"{', '.join(lost)}. Name the events to estimate (setting events)."
+        )
+
+
 def _check_runs(raws, settings):
     """Raise if runs cannot be averaged together."""
     rates = {name: raw.info["sfreq"] for name, raw in raws.items()}
@@ -179,12 +207,28 @@ def _check_runs(raws, settings):
             "be averaged; make them sessions, or drop what they do not share"
         )
     first = next(iter(raws.values()))
+    moved = [name for name, raw in raws.items() if _is_moved(raw.info, first.info)]
+    if "meg" in first and moved:
+        raise ValueError(
+            f"runs {moved} have another head position (dev_head_t) than the first: "
+            "realign all to one with mne.preprocessing.maxwell_filter(destination=...),"
+            " or estimate one run alone"
+        )
     for raw in raws.values():
         raw.reorder_channels(first.ch_names)
         # a channel that is bad in one run is bad in their average
         raw.info["bads"] = sorted(
             {bad for r in raws.values() for bad in r.info["bads"]}
         )
+
+
+def _is_moved(info, other):
+    """Tell whether the head is elsewhere in the helmet."""
+    one, two = (
+        np.nan if each["dev_head_t"] is None else each["dev_head_t"]["trans"]
+        for each in (info, other)
+    )
+    return not np.allclose(one, two, rtol=1e-6, equal_nan=True)  # as MNE does
 
 
 def _list(values, unit):

@@ -119,6 +119,11 @@ class _RecordingSettings(_Settings):
             0.5 if self.tmax is None else self.tmax,
         )
 
+    def _check_span(self):
+        first, last = self.span
+        if not first < last:
+            raise ValueError(f"tmin must be before tmax, got {first} and {last}.")
+
     def baseline_of(self, inst=None):
         """Return the times of the baseline (s), within what was cut elsewhere."""
         if self.baseline is not None:
@@ -128,9 +133,8 @@ class _RecordingSettings(_Settings):
     def __post_init__(self):
         """Check the values."""
         super().__post_init__()
-        first, last = self.span
-        if not first < last:
-            raise ValueError(f"tmin must be before tmax, got {first} and {last}.")
+        if None not in (self.tmin, self.tmax):
+            self._check_span()
         if None not in (self.l_freq, self.h_freq) and self.l_freq >= self.h_freq:
             raise ValueError(
                 "l_freq must be below h_freq (else MNE stops the band between), got "
@@ -192,6 +196,7 @@ class CohortSettings(_RecordingSettings):
     def __post_init__(self):
         """Check the values."""
         super().__post_init__()
+        self._check_span()  # of epochs in any case
         first, last = self.baseline_of()
         if not self.span[0] <= first < last <= self.span[1]:
             raise ValueError(

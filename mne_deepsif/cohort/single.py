@@ -9,7 +9,12 @@ import mne
 
 from ..head.template import make_template_forward
 from .derivatives import hash_file, versions, write_json
-from .estimates import Results, write_evoked_estimates, write_raw_estimate
+from .estimates import (
+    Results,
+    choose_samples,
+    write_evoked_estimates,
+    write_raw_estimate,
+)
 from .recording import (
     average,
     make_epochs,
@@ -112,7 +117,9 @@ def _make_results(settings, sidecar):
 
 
 def _run_continuous(raw, settings, results):
+    choose_samples(raw, settings)  # raises before any work
     prepare_raw(raw, settings)
+    set_reference(raw)
     if settings.noise_cov != "baseline":
         noise_cov = _read_cov(raw.info, settings)
     elif settings.baseline is None:
@@ -160,7 +167,7 @@ def _make_epochs(inst, settings):
 
 
 def _tidy(inst, settings):
-    """Pick, reference, correct the baseline of and resample epochs or an Evoked."""
+    """Pick, reference, crop, correct the baseline of and resample epochs or Evoked."""
     if settings.l_freq is not None or settings.h_freq is not None:
         raise ValueError(
             "l_freq and h_freq filter continuous data, and the file holds averages or "
@@ -168,13 +175,32 @@ def _tidy(inst, settings):
         )
     inst.pick(mne.pick_types(inst.info, meg=True, eeg=True, ref_meg=True, exclude=()))
     set_reference(inst)
-    if inst.baseline is None and inst.times[0] < 0:
+    _crop(inst, settings)
+    has_none = inst.baseline is None and inst.times[0] < 0
+    if settings.baseline is not None or has_none:
         inst.apply_baseline(settings.baseline_of(inst))
     resample(inst, settings.sfreq)
 
 
+def _crop(inst, settings):
+    """Crop epochs or an Evoked to tmin and tmax, as far as they are given."""
+    first, last = inst.times[[0, -1]]
+    tmin = first if settings.tmin is None else settings.tmin
+    tmax = last if settings.tmax is None else settings.tmax
+    slack = 0.5 / inst.info["sfreq"]
+    if not first - slack <= tmin < tmax <= last + slack:
+        raise ValueError(
+            f"tmin and tmax must be within the file's {first:g} to {last:g} s, tmin "
+            f"before tmax, got {tmin:g} and {tmax:g}"
+        )
+    inst.crop(max(tmin, first), min(tmax, last))
+
+
 def _choose(evokeds, settings):
     """Return the averages that are wanted; give names to those without."""
+    evokeds = [evoked for evoked in evokeds if evoked.kind == "average"]
+    if not evokeds:
+        raise ValueError("file has no averages, only standard errors")
     for number, evoked in enumerate(evokeds):
         evoked.comment = evoked.comment or f"average{number}"
     names = [evoked.comment for evoked in evokeds]

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from mne_deepsif.cohort.derivatives import hash_file
-from mne_deepsif.cohort.estimates import Results, write_evoked_estimates
-from mne_deepsif.cohort.settings import CohortSettings
+from mne_deepsif.cohort.estimates import (
+    Results,
+    choose_samples,
+    write_evoked_estimates,
+    write_raw_estimate,
+)
+from mne_deepsif.cohort.settings import CohortSettings, EstimateSettings
 
 
 @pytest.fixture
@@ -29,6 +34,40 @@ def evokeds(eeg16, fwd16):
         mne.EvokedArray(sign * data, info, -0.1, name, nave=10)
         for sign, name in ((1, "a/b"), (-1, "c"))
     ]
+
+
+@pytest.mark.parametrize(
+    "tmin, tmax", ((-2.0, 5.0), (0.0, 12.5), (13.0, 14.0), (1.0, 1.001))
+)
+def test_ranges_that_are_not_in_the_data(make_raw, tmin, tmax):
+    settings = EstimateSettings(tmin=tmin, tmax=tmax)
+    with pytest.raises(ValueError, match=f"to 12 s, .* got {tmin:g} and {tmax:g}"):
+        write_raw_estimate(make_raw(0), None, None, settings, None)
+
+
+def test_samples_of_continuous_data(make_raw):
+    raw = make_raw(0)
+    assert choose_samples(raw, EstimateSettings(tmax=12.0)) == (0, 3000, 1)
+    some = EstimateSettings(tmin=0.5, tmax=1.0, sfreq=125.0)
+    assert choose_samples(raw, some) == (125, 250, 2)
+
+
+@pytest.mark.parametrize(
+    "sfreq, wanted, near",
+    (
+        (1000.0, 300.0, "250 or 333.333"),
+        (1000.0, 100.0, "125"),  # aliases
+        (256.0, 125.0, "128"),
+        (250.0, 500.0, "250"),
+        (100.0, 50.0, "100"),
+    ),
+)
+def test_rates_that_decimation_cannot_give(make_raw, sfreq, wanted, near):
+    raw, settings = make_raw(0, sfreq), EstimateSettings(sfreq=wanted)
+    with pytest.raises(ValueError, match=f"Nearest are {near}, got {wanted:g}"):
+        choose_samples(raw, settings)
+    same = EstimateSettings(sfreq=sfreq)  # however low
+    assert choose_samples(raw, same)[2] == 1
 
 
 def test_names(results):

@@ -47,6 +47,20 @@ def test_only_events_that_are_wanted(make_raw):
     assert set(make_epochs({"r": raw}, SETTINGS).event_id) == {"other", "spike/left"}
 
 
+def test_events_at_the_same_sample(make_raw):
+    """Events that are lost, and conditions that vanish with them, are told of."""
+    raw = make_raw(0)
+    onsets = raw.annotations.onset
+    names = ["artefact"] * 3 + ["spike/left"] * 8 + ["zzz"] * 8
+    onsets = np.concatenate([onsets[:3], onsets, onsets])
+    raw.set_annotations(mne.Annotations(onsets, 0.0, names))
+    match = r"Left out: spike/left \(3 of 8\), zzz \(all of 8\)\. Name"
+    with pytest.warns(RuntimeWarning, match=match):
+        epochs = make_epochs({"r": raw}, SETTINGS)
+    assert set(epochs.event_id) == {"artefact", "spike/left"} and len(epochs) == 8
+    assert len(make_epochs({"r": raw}, _with(events=["zzz"]))) == 8  # no warning
+
+
 def test_spans_annotated_as_bad_are_left_out(make_raw):
     raw = make_raw(0)
     raw.annotations.append(1.4, 0.1, "BAD_movement")
@@ -59,7 +73,14 @@ def test_spans_annotated_as_bad_are_left_out(make_raw):
 def test_bad_in_one_run_is_bad_in_all(make_raw):
     raws = {"1": make_raw(0), "2": make_raw(1)}
     raws["2"].info["bads"] = ["Cz"]
-    assert make_epochs(raws, SETTINGS).info["bads"] == ["Cz"]
+    raws["1"].info["bads"] = ["Pz"]
+    for raw in raws.values():
+        prepare_raw(raw, SETTINGS)
+    info = make_epochs(raws, SETTINGS).info
+    assert info["bads"] == ["Cz", "Pz"]
+    (reference,) = info["projs"]
+    assert not {"Cz", "Pz"} & set(reference["data"]["col_names"])
+    assert reference["data"]["ncol"] == 14
 
 
 def test_mixed_rates(make_raw):
@@ -80,6 +101,21 @@ def test_runs_with_other_channels(make_raw):
     raws = {"run-1": make_raw(0), "run-2": make_raw(1).drop_channels(["Cz"])}
     with pytest.raises(ValueError, match="run-1: 16 channels, run-2: 15 channels"):
         make_epochs(raws, SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ("eeg", "mag"))
+def test_runs_with_other_head_positions(make_raw, kind):
+    raws = {f"run-{number}": make_raw(0) for number in (1, 2)}
+    for number, raw in enumerate(raws.values()):
+        kinds = dict.fromkeys(raw.ch_names, kind)
+        raw.set_channel_types(kinds, on_unit_change="ignore")
+        trans = mne.transforms.translation(z=0.01 * number)
+        raw.info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
+    if kind == "eeg":  # it moves with the head
+        assert len(make_epochs(raws, SETTINGS)) == 16
+    else:
+        with pytest.raises(ValueError, match=r"runs \['run-2'\] .*maxwell_filter"):
+            make_epochs(raws, SETTINGS)
 
 
 def test_missing_events(make_raw):
@@ -116,10 +152,10 @@ def test_prepared_raw(make_raw):
     extra.set_channel_types({"x": "eog"})
     raw.add_channels([extra], force_update_info=True)
     prepare_raw(raw, _with(l_freq=1.0, h_freq=40.0))
-    assert "x" not in raw.ch_names and len(raw.info["projs"]) == 1
+    assert "x" not in raw.ch_names
     assert (raw.info["highpass"], raw.info["lowpass"]) == (1.0, 40.0)
-    prepare_raw(raw, SETTINGS)  # no second reference
-    assert len(raw.info["projs"]) == 1
+    for _ in range(2):  # no second reference
+        assert len(make_epochs({"r": raw}, SETTINGS).info["projs"]) == 1
     with pytest.raises(ValueError, match="no EEG or MEG channels, only eog"):
         prepare_raw(extra, SETTINGS)
 

@@ -53,6 +53,12 @@ def test_errors_name_the_setting(values, match):
         CohortSettings(root="x", **values)
 
 
+def test_continuous_data_may_begin_after_the_end_of_an_epoch():
+    assert EstimateSettings(file="x", tmin=1.0).tmin == 1.0
+    with pytest.raises(ValueError, match="tmin must be before tmax, got 1.0 and 0.9"):
+        EstimateSettings(file="x", tmin=1.0, tmax=0.9)
+
+
 def test_lists_become_tuples_and_one_value_a_tuple_of_one():
     settings = CohortSettings(
         events="spike", subjects=["01", "02"], tmin=-1, baseline=[-1, 0]

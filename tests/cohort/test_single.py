@@ -7,6 +7,7 @@ import json
 
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 
 import mne_deepsif
@@ -78,6 +79,20 @@ def test_continuous_raw(raw_file, quick):
         run_single(_settings(raw_file, overwrite=True), "command")
 
 
+def test_times_after_a_bad_span(tmp_path, make_raw, quick):
+    raw = make_raw(0)
+    raw._data[:, 2100:] *= 3  # the spike at 8.7 s
+    raw.set_annotations(mne.Annotations(3.0, 3.0, "BAD"))
+    raw.save(tmp_path / "x_raw.fif")
+    settings = dict(baseline=(0.0, 1.0), tmin=2.0, tmax=9.0, sfreq=125.0)
+    fnames = run_single(_settings(tmp_path / "x_raw.fif", **settings), "")
+    (table,) = (fname for fname in fnames if fname.name.endswith("_extents.tsv"))
+    extents = pd.read_csv(table, sep="\t")
+    assert extents["peak_time"][0] == pytest.approx(8.7, abs=0.05)
+    assert extents["tmax"][0] == pytest.approx(9 - 1 / 125)
+    assert np.isnan(_read(fnames).data).any()  # the file says what is not known
+
+
 def test_continuous_raw_that_is_too_long(raw_file, quick, monkeypatch):
     monkeypatch.setattr(estimates, "_LARGEST", 1e7)
     settings = dict(baseline=(0.0, 1.0))
@@ -116,6 +131,55 @@ def test_epochs_and_averages(tmp_path, epochs, quick, fwd16):
         "",
     )
     assert _read(adhoc).tstep == 1 / 125 and adhoc[0].parent == tmp_path / "out"
+
+
+def test_span_and_baseline_of_files_that_have_a_baseline(
+    tmp_path, epochs, quick, fwd16
+):
+    drift = np.linspace(-1e-4, 1e-4, 16)[:, np.newaxis]
+    epochs._data += drift * epochs.times  # means of spans differ
+    epochs.save(tmp_path / "x_epo.fif")
+    evoked = epochs.average()
+    mne.write_evokeds(tmp_path / "x_ave.fif", evoked)
+    evoked.crop(-0.3, 0.1).apply_baseline((-0.15, -0.1))
+    cov = mne.make_ad_hoc_cov(evoked.info)
+    wanted = mne_deepsif.apply_deepsif(evoked, fwd16, cov)
+    span = dict(tmin=-0.3, tmax=0.1, baseline=(-0.15, -0.1), noise_cov="adhoc")
+    for name in ("x_epo.fif", "x_ave.fif"):
+        found = _read(run_single(_settings(tmp_path / name, **span), ""))
+        np.testing.assert_allclose(found.times, wanted.times, atol=1e-6)
+        atol = 1e-2 * np.abs(wanted.data).max()
+        np.testing.assert_allclose(found.data, wanted.data, atol=atol)
+    wrong = _settings(tmp_path / name, **span | dict(tmin=-0.5, overwrite=True))
+    with pytest.raises(ValueError, match="file's -0.4 to 0.2 s.* got -0.5 and 0.1"):
+        run_single(wrong, "")
+
+
+@pytest.mark.parametrize("events", (None, ["spike"]))
+def test_eeg_referenced_to_an_electrode(tmp_path, make_raw, quick, events):
+    raw = make_raw(0).set_eeg_reference(["T7"], verbose="error")
+    raw.save(tmp_path / "x_raw.fif")
+    span = SPAN if events else dict(tmin=0.0, tmax=2.0, baseline=(0.0, 1.0))
+    settings = _settings(tmp_path / "x_raw.fif", events=events, **span)
+    with pytest.raises(ValueError, match=r"Custom EEG reference.*set_eeg_reference"):
+        run_single(settings, "")
+    raw.set_eeg_reference(projection=True, verbose="error")  # as the error says
+    raw.save(tmp_path / "x_raw.fif", overwrite=True)
+    assert np.isfinite(_read(run_single(settings, "")).data).all()
+
+
+def test_standard_errors_are_not_estimated(tmp_path, epochs, quick):
+    both = [epochs.average(), epochs.standard_error()]
+    both[1].comment = both[0].comment
+    mne.write_evokeds(tmp_path / "x_ave.fif", both)
+    fnames = run_single(_settings(tmp_path / "x_ave.fif", noise_cov="adhoc"), "")
+    about = json.loads(fnames[1].read_text())
+    assert about["NumberOfAverages"] == 8
+    strength = np.abs(_read(fnames).data).max(0)
+    assert strength.argmax() == pytest.approx(100, abs=3)  # the spike, at 0 s
+    mne.write_evokeds(tmp_path / "x_ave.fif", both[1], overwrite=True)
+    with pytest.raises(ValueError, match="only standard errors"):
+        plan_single(_settings(tmp_path / "x_ave.fif"))
 
 
 def test_what_would_run(tmp_path, raw_file, epochs):
