@@ -261,7 +261,7 @@ def as_in_use(leadfield, windows, parcels):
     prepared = model.prepare(leadfield.gain_white)
     white = np.array([leadfield.whiten(window) for window in windows])
     prepared.estimate(white, 125.0)
-    X = network.read[0]  # of the long windows
+    X = network.read[0][: len(windows)]  # the long windows; short ones follow
     return prepared.kernels.double(), X
 
 
