@@ -5,16 +5,14 @@
 
 import json
 import time
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
 
 import joblib
-import mne
 import numpy as np
-import torch
 from mne.utils import logger
-from threadpoolctl import threadpool_limits
+
+from mne_deepsif.cohort.run import one_thread
 
 from ..provenance import provenance
 from .heads import make_head
@@ -80,18 +78,6 @@ def _score(cell, stc, sample, head):
     if cell.scenario.sources.judged and find_method(cell.method).moments:
         rows += score_silence(stc, sample, head)
     return rows
-
-
-@contextmanager
-def one_thread():
-    """Use one thread; a cell must not depend on their number."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1), mne.utils.use_log_level("ERROR"):
-            yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 # ---------------------------------------------------------------- many cells

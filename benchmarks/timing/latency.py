@@ -28,6 +28,7 @@ from mne_deepsif import apply as front
 from mne_deepsif.inverse import model, plan, span
 from mne_deepsif.network import architectures
 
+from ..comparison.subjects import biosemi_info
 from ..provenance import ROOT, as_lines, provenance
 
 SFREQ, N_WINDOW, N_PIECE = 1000.0, 500, 50
@@ -61,14 +62,6 @@ def say(text=""):
 
 
 # ---------------------------------------------------------------- data
-def make_info():
-    """Return 64 electrodes with an average reference projector."""
-    montage = mne.channels.make_standard_montage("biosemi64")
-    info = mne.create_info(montage.ch_names, SFREQ, "eeg").set_montage(montage)
-    raw = mne.io.RawArray(np.zeros((64, 1)), info, verbose="error")
-    return raw.set_eeg_reference(projection=True, verbose="error").info
-
-
 def make_data(n_times):
     """Return noise of 1 to 40 Hz, 10 µV (V)."""
     rng = np.random.default_rng(0)
@@ -290,7 +283,7 @@ def main():
     mne.set_log_level("ERROR")
     say("\n".join(as_lines(provenance())))
     say(f"{args.threads} thread(s) of torch")
-    info, data = make_info(), make_data(20_000)
+    info, data = biosemi_info(SFREQ), make_data(20_000)
     fwd = mne_deepsif.make_template_forward(info)
     torch.set_num_threads(args.threads)  # numba, in the forward, changes them
     operator, calls = make_calls(info, fwd, data)

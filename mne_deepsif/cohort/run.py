@@ -209,7 +209,7 @@ def run_recording(recording, weights, settings):
     """
     row = _make_row(recording)
     try:
-        with _ONE_AT_A_TIME, _one_thread():
+        with _ONE_AT_A_TIME, one_thread():
             return row | _run(recording, weights, settings)
     except Exception as error:  # reported, whatever it is
         return row | _failure(error, error)
@@ -229,8 +229,8 @@ def _failure(shown, error):
 
 
 @contextmanager
-def _one_thread():
-    """Use one thread: recordings share the processors."""
+def one_thread():
+    """Use one thread, and log errors alone: tasks share the processors."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -235,6 +235,19 @@ class Explained(NamedTuple):
     noise: torch.Tensor
 
 
+def _most_likely(noise, power, log_det, rest, n_rest, n_channels):
+    """Return cost (n_windows,) and level (n_windows, 1) of the most likely noise.
+
+    ``noise``, and of the modes ``power`` and ``log_det``, are (n_windows, n_ratios).
+    Outside of the modes, in ``n_rest`` channels, there is noise alone.
+    """
+    power = power + rest[:, None] / noise
+    power = power.clamp_min(torch.finfo(power.dtype).tiny)
+    log_det = log_det + n_rest * noise.log()
+    cost, best = (log_det + n_channels * power.log()).min(1)
+    return cost, noise.gather(1, best[:, None])
+
+
 class Spectrum:
     """Eigenvalues and eigenvectors of the covariance that some priors give to the data.
 
@@ -275,12 +288,10 @@ class Spectrum:
         noise = self.level[which, None] * ratios
         turned = vectors.mT @ data
         total = values[:, None] + noise[..., None]  # (n_windows, n_ratios, n_modes)
-        power = (turned.square().sum(2)[:, None] / total).sum(2) + rest[:, None] / noise
-        power = power.clamp_min(torch.finfo(power.dtype).tiny)
+        power = (turned.square().sum(2)[:, None] / total).sum(2)
+        log_det = total.log().sum(2)
         n_rest = self.n_channels - values.shape[1]
-        log_det = total.log().sum(2) + n_rest * noise.log()
-        cost, best = (log_det + self.n_channels * power.log()).min(1)
-        noise = noise.gather(1, best[:, None])
+        cost, noise = _most_likely(noise, power, log_det, rest, n_rest, self.n_channels)
         weights = turned / (values + noise)[..., None]
         predicted = vectors @ (values[..., None] * weights)
         return Explained(cost, vectors @ weights, predicted, noise[:, 0])
@@ -366,12 +377,10 @@ def _factor(prior, variances, modes, rest):
         noises = ratios * level[:, None]  # (n_windows, n_ratios)
         factors = _cholesky(covariance[:, None], noises, unit)
         parts = torch.linalg.solve_triangular(factors, modes[:, None], upper=False)
-        power = parts.square().sum((2, 3)) + rest[:, None] / noises
-        power = power.clamp_min(torch.finfo(power.dtype).tiny)
+        power = parts.square().sum((2, 3))
         log_det = 2 * factors.diagonal(dim1=2, dim2=3).log().sum(2)
-        log_det = log_det + n_rest * noises.log()
-        best = (log_det + prior.n_channels * power.log()).argmin(1, keepdim=True)
-        noise = noises.gather(1, best)[:, 0]
+        _, noise = _most_likely(noises, power, log_det, rest, n_rest, prior.n_channels)
+        noise = noise[:, 0]
     return _cholesky(covariance, noise, unit), noise
 
 

@@ -368,6 +368,6 @@ def test_without_distributed(settings, monkeypatch):
 
 def test_one_thread_and_back():
     before = torch.get_num_threads()
-    with run._one_thread():
+    with run.one_thread():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
