@@ -129,6 +129,19 @@ def test_headline_marks_the_least():
     assert as_markdown(lines).count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    "method, expected",
+    [("DeepSIF", ("4.0", "-", "-")), ("sLORETA", ("-", "4.0", "4.0 (sLORETA, usual)"))],
+)
+def test_headline_of_one_method(method, expected):
+    """Where a run has nothing to compare, it says so."""
+    title, scenario = next(iter(HEADLINE.items()))
+    row = dict(
+        scenario=scenario, metric="peak", method=method, choice="usual", mean=4.0
+    )
+    assert headline([row], [])[1:] == [(title, *expected)]
+
+
 # ---------------------------------------------------------------- store and engines
 @pytest.fixture
 def plan():

@@ -177,16 +177,18 @@ def recording_peaks(recordings):
 
 
 def _three(peaks):
-    """Return the three figures of a line of the headline."""
+    """Return the three figures of a line of the headline, "-" where a run has none."""
     others = {key: mean for key, mean in peaks.items() if key[0] != OURS}
-    best = min(others, key=others.get)
+    best = min(others, key=others.get, default=None)
     ours = peaks.get((OURS, "best"), peaks.get((OURS, "usual")))
-    marks = ("*", "") if ours <= others[best] else ("", "*")
     theirs = peaks.get(("sLORETA", "usual"))
+    marks = "", ""
+    if best is not None and ours is not None:
+        marks = ("*", "") if ours <= others[best] else ("", "*")
     return (
-        f"{ours:.1f}{marks[0]}",
+        "-" if ours is None else f"{ours:.1f}{marks[0]}",
         "-" if theirs is None else f"{theirs:.1f}",
-        f"{others[best]:.1f}{marks[1]} ({best[0]}, {best[1]})",
+        "-" if best is None else f"{others[best]:.1f}{marks[1]} ({best[0]}, {best[1]})",
     )
 
 
