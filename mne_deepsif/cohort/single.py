@@ -150,7 +150,7 @@ def _run_averages(inst, settings, results):
     else:
         epochs = _make_epochs(inst, settings)
         if settings.noise_cov == "baseline":
-            noise_cov = make_noise_cov(epochs, settings.baseline_of(inst))
+            noise_cov = make_noise_cov(epochs, settings.baseline_of(epochs))
         else:
             noise_cov = _read_cov(epochs.info, settings)
         evokeds = average(epochs, settings.events)

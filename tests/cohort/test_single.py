@@ -63,6 +63,19 @@ def test_raw_with_events_is_what_the_functions_give(raw_file, epochs, quick, fwd
     run_single(_settings(raw_file, events=["spike"], overwrite=True, **SPAN), "command")
 
 
+def test_the_default_baseline_is_that_of_the_epochs(raw_file, make_raw, quick, fwd16):
+    """Raw data begin at 0, their epochs before: all of that is in the covariance."""
+    span = dict(tmin=-0.4, tmax=0.2)
+    fnames = run_single(_settings(raw_file, events=["spike"], **span), "command")
+    raw = make_raw(0)
+    prepare_raw(raw, CohortSettings())
+    epochs = make_epochs({"r": raw}, CohortSettings(**span))
+    cov = mne.compute_covariance(epochs, tmax=0.0, method="shrunk", rank="info")
+    stc = mne_deepsif.apply_deepsif(epochs.average(), fwd16, cov)
+    found = _read(fnames).data
+    np.testing.assert_allclose(found, stc.data, atol=1e-3 * np.abs(stc.data).max())
+
+
 def test_continuous_raw(raw_file, quick):
     settings = dict(baseline=(0.0, 1.0), tmin=1.0, tmax=5.0, sfreq=125.0, report=True)
     fnames = run_single(_settings(raw_file, **settings), "command")
