@@ -71,9 +71,14 @@ def _are_weights(results):
 
 def _trains(results):
     """Train on the bundle as on a GPU, and check the weights that are exported."""
+    options = {
+        "PYTHON": sys.executable,
+        "OPTIONS": "--smoke --device cpu",
+        "RUN": f"{results}/tmp",
+    }
     subprocess.run(
         ["bash", SCRIPTS / "making/gpu.sh", results / "bundle.npz", results / "run"],
-        env=os.environ | {"OPTIONS": "--smoke --device cpu", "RUN": f"{results}/tmp"},
+        env=os.environ | options,
         check=True,
         capture_output=True,
     )

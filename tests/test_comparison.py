@@ -208,7 +208,7 @@ def test_dask_gives_the_same_rows(tmp_path, plan, serial):
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         local_directory=tmp_path,
     )
     with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):

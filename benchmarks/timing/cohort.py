@@ -114,7 +114,9 @@ class _Cluster:
             import distributed
 
             self.cluster = distributed.LocalCluster(
-                n_workers=self.n_workers, threads_per_worker=1, dashboard_address=None
+                n_workers=self.n_workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
             )
             self.client = distributed.Client(self.cluster)
             self.settings = dict(dask=self.cluster.scheduler_address)

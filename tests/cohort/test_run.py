@@ -312,7 +312,7 @@ def test_dask_with_a_worker_killed_gives_what_a_serial_run_gives(twelve, tmp_pat
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         local_directory=tmp_path,
     )
     with cluster, distributed.Client(cluster) as client:
@@ -336,7 +336,10 @@ def test_dask_with_workers_of_many_threads(settings, tmp_path, quick):
     """One recording at a time in a process: figures and warnings are global."""
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=4,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
     )
     with cluster:
         table = _run(settings, dask=cluster.scheduler_address)
