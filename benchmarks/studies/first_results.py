@@ -1,11 +1,11 @@
 """What the embedded generic weights reach, beside MNE's dSPM and sLORETA.
 
-    python benchmarks/first_results.py [--n 50] [--parts simulated ...]
+    python -m benchmarks.studies.first_results [--n 50] [--parts simulated ...]
 
 Prints every figure and writes all of them to ``benchmarks/results/first_results.txt``
 (or, with ``--parts``, to a file named after the parts; doc/results.rst shows them).
 Real recordings are part of ``benchmarks/comparison``. Seeds, heads and positions here
-are used nowhere in ``benchmarks/train_generic.py``.
+are used in no training.
 """
 
 import argparse
@@ -18,16 +18,6 @@ import time
 import mne
 import numpy as np
 import torch
-from comparison.subjects import biosemi_info, helmet
-from options import SMALL_LIBRARY, parse_args
-from provenance import as_lines, provenance
-from scoring import (
-    METHODS,
-    RULES,
-    Methods,
-    held_out_library,
-    score_cell,
-)
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,14 +27,20 @@ from mne_deepsif.network.encoder import N_KERNELS
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
+from ..comparison.subjects import biosemi_info, helmet
+from ..options import SMALL_LIBRARY, parse_args
+from ..provenance import Lines
+from .scoring import (
+    METHODS,
+    RULES,
+    Methods,
+    held_out_library,
+    score_cell,
+)
+
 SNRS = (5.0, 10.0, 15.0, 20.0)  # dB
-LINES = []
-
-
-def say(text=""):
-    """Print a line and keep it for the file."""
-    print(text, flush=True)
-    LINES.append(text)
+LINES = Lines()
+say = LINES.say
 
 
 # ---------------------------------------------------------------- simulated data
@@ -269,13 +265,13 @@ def main():
     if args.smoke:
         args.n = 1
     mne.set_log_level("ERROR")
-    say("\n".join(as_lines(provenance())))
+    LINES.say_provenance()
     for part in args.parts:
         PARTS[part](args)
     fname = args.results / "first_results.txt"
     if args.parts != names:  # some parts must not replace the whole
         fname = fname.with_stem("-".join([fname.stem, *args.parts]))
-    fname.write_text("\n".join(LINES) + "\n")
+    LINES.write(fname)
 
 
 if __name__ == "__main__":

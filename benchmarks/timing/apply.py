@@ -1,6 +1,6 @@
 """Time, memory and amplitudes of the front doors, beside MNE's sLORETA and LCMV.
 
-    python benchmarks/apply.py [--parts evoked latency ...] [--runs 5] [--minutes 60]
+    python -m benchmarks.timing.apply [--parts evoked ...] [--runs 5] [--minutes 60]
 
 Every figure is the median of ``--runs`` runs after a first one, in a process of its
 own; "peak" is the most memory that this process ever had (VmHWM), imports included.
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from options import parse_args
-from provenance import as_lines, provenance
 
 import mne_deepsif
+
+from ..options import parse_args
+from ..provenance import ROOT, Lines
 
 METHODS = ("DeepSIF", "sLORETA", "LCMV")
 PARTS = {
@@ -35,13 +36,8 @@ PARTS = {
     "epochs": "100 epochs of 1 s, prepared, one estimate in memory at a time",
     "raw": "{minutes} minutes of 64 channels at 1 kHz from a file, one label",
 }
-LINES = []
-
-
-def say(text=""):
-    """Print a line and keep it for the file."""
-    print(text, flush=True)
-    LINES.append(text)
+LINES = Lines()
+say = LINES.say
 
 
 # ---------------------------------------------------------------- data
@@ -156,8 +152,9 @@ def peak_memory():
 
 def run_worker(*args):
     """Start this script for one part and method; return what it prints."""
-    command = [sys.executable, __file__, "--worker", *map(str, args)]
-    out = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.timing.apply", "--worker"]
+    command += map(str, args)
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if out.returncode:
         return None, out.stderr.strip().splitlines()[-1][:60]
     return json.loads(out.stdout or "null"), ""
@@ -249,7 +246,7 @@ def main():
         if part == "file":
             return make_raw_file(fname, int(n_runs))
         return worker(part, method, int(n_runs), fname)
-    say("\n".join(as_lines(provenance())))
+    LINES.say_provenance()
     with tempfile.TemporaryDirectory() as folder:
         fname = Path(folder) / "long_raw.fif"
         if "raw" in args.parts:
@@ -263,7 +260,7 @@ def main():
     chosen = [] if args.parts == names else args.parts
     chosen = chosen + ([] if args.methods == list(METHODS) else args.methods)
     fname = fname.with_stem("-".join([fname.stem, *chosen]))  # not in place of all
-    fname.write_text("\n".join(LINES) + "\n")
+    LINES.write(fname)
 
 
 if __name__ == "__main__":

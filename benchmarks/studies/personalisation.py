@@ -1,6 +1,6 @@
 """How to personalise: learning rate, updates, and what is trained.
 
-    python benchmarks/personalisation.py [--updates 400] [--only ...]
+    python -m benchmarks.studies.personalisation [--updates 400] [--only ...]
 
 Starts from the generic weights on two heads that neither training nor ``generic.py``
 has: 64 electrodes, and 102 magnetometers over a cortex with folds of its own. Prints
@@ -20,17 +20,18 @@ import time
 import mne
 import numpy as np
 import torch
-from comparison.subjects import biosemi_info, helmet
-from generic import N_HEADS, head_forward, keep_memory
-from options import SMALL_LIBRARY, parse_args
-from provenance import provenance
-from train_generic import folded_normals, with_normals
 
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.personal import make_personal_leadfield
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
+
+from ..comparison.subjects import biosemi_info, helmet
+from ..making.heads import folded_normals, with_normals
+from ..options import SMALL_LIBRARY, parse_args
+from ..provenance import provenance
+from .generic import N_HEADS, head_forward, keep_memory
 
 # name: (learning rate, factor of the updates, parameters that are trained)
 VARIANTS = {

@@ -1,6 +1,6 @@
 """What the generic weights must show, beside sLORETA, dSPM and the papers' numbers.
 
-    python benchmarks/generic.py [--parts authors meg ...] [--n 1000] [--jobs 2]
+    python -m benchmarks.studies.generic [--parts authors meg ...] [--n 1000] [--jobs 2]
 
 A part's table and figures replace those of an earlier run in
 ``benchmarks/results/generic.json``; ``generic.txt`` beside it is all of them as text.
@@ -23,27 +23,8 @@ import mne
 import numpy as np
 import scipy.signal
 import torch
-from comparison.subjects import (
-    DATA,
-    biosemi_info,
-    helmet,
-    sample_forward,
-    sample_info,
-)
-from options import figures_folder, parse_args
-from provenance import as_lines, provenance
 from scipy import sparse
 from scipy.io import loadmat
-from scoring import (
-    BATCH,
-    METHODS,
-    RULES,
-    SECONDS,
-    Methods,
-    held_out_library,
-    in_chunks,
-    score_cell,
-)
 
 import mne_deepsif
 from mne_deepsif.head.template import (
@@ -54,6 +35,26 @@ from mne_deepsif.head.template import (
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.metrics import active_parcels, otsu_threshold
 from mne_deepsif.simulation import Simulator, noise_std
+
+from ..comparison.subjects import (
+    DATA,
+    biosemi_info,
+    helmet,
+    sample_forward,
+    sample_info,
+)
+from ..options import figures_folder, parse_args
+from ..provenance import as_lines, provenance
+from .scoring import (
+    BATCH,
+    METHODS,
+    RULES,
+    SECONDS,
+    Methods,
+    held_out_library,
+    in_chunks,
+    score_cell,
+)
 
 SNRS = (5.0, 10.0, 15.0, 20.0)  # dB
 NUMBERS = (1, 2, 3)  # of sources
@@ -376,7 +377,7 @@ def head_forward(info, number, ico=3):
 
     ``ico`` is the resolution of the head model.
     """
-    from train_generic import random_head
+    from ..making.heads import random_head
 
     shape, layers, ratio, scalp = random_head(
         np.random.default_rng([HEAD_SEED, number]), deform=True
@@ -449,7 +450,7 @@ def folds(args, report):
     if not (DATA / "sample").is_dir():
         report.say("no real head: ../shared/data/sample is not there")
         return
-    from train_generic import folded_normals, with_normals
+    from ..making.heads import folded_normals, with_normals
 
     info = sample_info("mag")
     places = dict(
@@ -866,7 +867,7 @@ def run_part(name, args):
 
 def command_of(name, args):
     """Return the command that runs this part alone."""
-    command = f"python benchmarks/generic.py --parts {name} --n {args.n}"
+    command = f"python -m benchmarks.studies.generic --parts {name} --n {args.n}"
     command += f" --jobs {args.jobs} --weights {args.weights}"
     return command + (f" --minutes {args.minutes:g}" if name == "personalised" else "")
 

@@ -11,8 +11,6 @@ from time import thread_time
 import mne
 import numpy as np
 import torch
-from comparison.subjects import LIBRARY_SEED
-from options import SMALL_LIBRARY
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -24,6 +22,9 @@ from mne_deepsif.head.patterns import make_patterns
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation import Simulator
 from mne_deepsif.simulation.library import make_library
+
+from ..comparison.subjects import LIBRARY_SEED
+from ..options import SMALL_LIBRARY
 
 METHODS = ("DeepSIF", "sLORETA", "dSPM")
 RULES = ("authors", "peak")
