@@ -95,9 +95,10 @@ CASES = (
     ),
     Case(
         "timing.apply",
-        "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
-        "apply-label-raw-amplitude-DeepSIF.txt",
-        ("== label", "x real time, peak", "snr all   net"),
+        "--parts start label raw amplitude --methods DeepSIF --runs 1 --minutes 1 "
+        "--n 3",
+        "apply-start-label-raw-amplitude-DeepSIF.txt",
+        ("head in the cache", "== label", "x real time, peak", "snr all   net"),
     ),
     Case(
         "timing.comparators",
@@ -108,25 +109,6 @@ CASES = (
     ),
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
-    Case(
-        "studies.first_results",
-        "--smoke --parts simulated training",
-        "first_results-simulated-training.txt",
-        ("3 source(s) peak    DeepSIF  LE", "training updates of 256 samples"),
-    ),
-    Case(
-        "studies.generic",
-        "--smoke --jobs 1 --parts silence",
-        "generic.json",
-        ("silence/values/share of samples below 2 cm2, explaining/value",),
-    ),
-    Case(
-        "studies.generic",
-        "--smoke --jobs 1 --parts robustness",
-        "generic.txt",
-        ("== robustness", "median LE over base (mm), deep sources, peak rule"),
-        needs="reference",
-    ),
     Case(
         "studies.geometry",
         "--smoke",

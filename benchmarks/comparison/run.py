@@ -15,10 +15,9 @@ from mne.utils import logger
 from mne_deepsif.cohort.run import one_thread
 
 from ..provenance import provenance
-from .heads import make_head
 from .methods import find_method
 from .scenarios import Chunk, draw, head_of
-from .scores import as_rows, score, score_silence
+from .scores import as_rows, score_silence
 from .store import Cell
 
 PREPARED = 48  # methods in memory
@@ -68,14 +67,14 @@ def _estimate(cell, evoked):
 @lru_cache(PREPARED)
 def _prepare(method, settings, spec):
     """Prepare a method for a head."""
-    problem = make_head(spec).problem
+    problem = spec.make().problem
     return find_method(method).prepare(problem, **json.loads(settings))
 
 
 def _score(cell, stc, sample, head):
-    # a head model may leave out vertices: nothing is estimated there
-    rows = score(stc.expand(head.cortex.vertices), sample, head)
-    if cell.scenario.sources.judged and find_method(cell.method).moments:
+    sources, moments = cell.scenario.sources, find_method(cell.method).moments
+    rows = sources.score(stc, sample, head, moments)
+    if sources.judged and moments:
         rows += score_silence(stc, sample, head)
     return rows
 
