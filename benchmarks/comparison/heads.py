@@ -94,6 +94,8 @@ class HeadSpec:
         text = f"{self.subject} {self.sensors}, error {self.error}"
         if self.baseline != HeadSpec.baseline:
             text += f", {self.baseline:.0f} s of baseline"
+        if self.n_vertices != HeadSpec.n_vertices:
+            text += f", {2 * self.n_vertices} vertices"
         return text
 
     @property

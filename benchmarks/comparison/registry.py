@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from dataclasses import replace
+
 from .heads import ERRORS, HeadSpec
 from .papers import SNRS, PapersHead, PapersSources
 from .scenarios import Scenario, Sources
@@ -108,6 +110,11 @@ def make_scenarios():
         "error": _of_errors(),
         "electrodes": _of_caps(),
         "baseline": _of_baselines(),
+        # on a coarser mesh, for the methods that take seconds
+        "slow": _all(
+            {"radius 14 mm": Sources()},
+            [(replace(head, n_vertices=2562), numbers) for head, numbers in both],
+        ),
         "quick": [
             *on({"radius 25 mm": Sources(radius=0.025)} | SILENCE, SMALL, (0,)),
             *on(ANY, PapersHead(library="small", n_vertices=2562), (0,)),

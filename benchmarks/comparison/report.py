@@ -23,6 +23,7 @@ COLUMNS = (
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
+    ("s (median)", "seconds", ".2f"),
 )
 SILENT = (
     ("active cortex (cm²)", "area", ".1f"),
@@ -37,7 +38,7 @@ OF_SOURCES = (
     ("recall", "recall", ".2f"),
     ("correlation", "correlation", ".2f"),
 )
-FREE = ("peak", "auc", "ap", "dispersion", "correlation", "failed")
+FREE = ("peak", "auc", "ap", "dispersion", "correlation", "failed", "seconds")
 OURS = "DeepSIF"
 NAME = "comparison"  # of the files of results
 REAL = ("Left visual", "Right Auditory")  # recordings in the headline
@@ -64,8 +65,10 @@ def read_rows(plan, choices, store):
     """
     frames = []
     for cell in plan:
+        record = store.load(cell)
+        seconds = [(int(n), "-", "seconds", s) for n, s in record["seconds"].items()]
         frame = pd.DataFrame(
-            store.load(cell)["rows"], columns=["sample", "rule", "metric", "value"]
+            record["rows"] + seconds, columns=["sample", "rule", "metric", "value"]
         )
         frame["scenario"], frame["method"] = cell.scenario.name, cell.method
         frame["settings"] = describe(cell.settings)
@@ -184,7 +187,8 @@ def cell_of(found, rule, metric, form):
     """Return a mean as text, or a dash if there is none."""
     rule = "-" if metric in FREE else "otsu" if metric in ("empty", "weak") else rule
     one = found[(found["metric"] == metric) & (found["rule"] == rule)]
-    return f"{one['mean'].iloc[0]:{form}}" if one["n"].sum() else "-"
+    statistic = "median" if metric == "seconds" else "mean"
+    return f"{one[statistic].iloc[0]:{form}}" if one["n"].sum() else "-"
 
 
 def headline(summary, recordings):
