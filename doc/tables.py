@@ -30,6 +30,7 @@ def write_tables(folder):
         "comparison": comparisons(_read("comparison")),
         "recordings": recordings(),
         "variants": variants(_read("variants")),
+        "extents": extents(_read("extents")),
     }
     for name, (header, *rows) in tables.items():
         lines = [_row(cells) for cells in (header, *rows)]
@@ -121,6 +122,27 @@ def ablations(results):
             f"{found['ms per update']:.0f}",
             f"{found['parameters'] / 1e6:.1f}",
         )
+
+
+def extents(results):
+    """Compare the extents by probability with those by Otsu's threshold."""
+    yield (
+        *("simulated response", "windows", "rule", "no extent (%)", "all found (%)"),
+        *("false extents", "LE (mm)", "precision / recall"),
+    )
+    names = dict(probability="probability", otsu="Otsu")
+    for cell, rules in results["windows"].items():
+        for rule, found in rules.items():
+            scores = ("", f"{found['false']:.1f}", "", "")
+            if "all_found" in found:
+                scores = (
+                    f"{100 * found['all_found']:.0f}",
+                    f"{found['false']:.1f}",
+                    f"{found['le']:.1f}",
+                    f"{found['precision']:.2f} / {found['recall']:.2f}",
+                )
+            empty = f"{100 * found['empty']:.0f}"
+            yield cell, f"{found['n']:.0f}", names[rule], empty, *scores
 
 
 def personalisations(results):

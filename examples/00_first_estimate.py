@@ -96,6 +96,6 @@ print(f"Figure: {fname.resolve()}")
 # %%
 # How far do the sources extend?
 # ------------------------------
-extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
+extents = mne_deepsif.estimate_extent(stc, fwd, evoked, cov)
 print(extents)
 mne_deepsif.plot_extents(extents)

@@ -47,7 +47,7 @@ mne_deepsif.plot_estimate(stc, title="Average of ten spikes")
 # Its extent becomes a label
 # --------------------------
 # The largest source of the average. In the following, only its vertices are returned.
-extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
+extents = mne_deepsif.estimate_extent(stc, fwd, evoked, noise_cov)
 print(extents)
 label = max(extents, key=lambda extent: abs(extent.peak_amplitude)).label
 label = label.restrict(fwd["src"])

@@ -90,8 +90,8 @@ mne_deepsif.plot_estimate(stc)
 # ------------
 # On the template, positions are MNI coordinates. So you can compare them with the
 # literature.
-extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
-columns = ["name", "area_cm2", "peak_time", "mni_x", "mni_y", "mni_z"]
+extents = mne_deepsif.estimate_extent(stc, fwd, evoked, noise_cov)
+columns = ["name", "area_cm2", "probability", "peak_time", "mni_x", "mni_y", "mni_z"]
 print(extents.to_data_frame()[columns].round(2).to_string(index=False))
 error = 1e3 * np.linalg.norm(extents[0].position_mni - parcels.centers[seed])
 print(f"The first centre lies {error:.0f} mm from the middle of the true patch.")

@@ -78,7 +78,7 @@ mne_deepsif.plot_estimate(stc, subjects_dir=subjects_dir)
 # You need not pass ``subjects_dir`` each time. MNE's setting is enough. Here it is set
 # for this session; ``mne.set_config("SUBJECTS_DIR", ...)`` keeps it.
 os.environ["SUBJECTS_DIR"] = str(subjects_dir)
-extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
+extents = mne_deepsif.estimate_extent(stc, fwd, evoked, noise_cov)
 print(extents)
 mne_deepsif.plot_extents(extents)
 

@@ -52,16 +52,17 @@ print(report)
 # Where, and how far
 # ------------------
 # Two windows: the rise to the peak, which may be nearer to the onset than what follows,
-# and the peak. ``explained_by`` tells how much of the data each extent explains by
-# itself. What explains less than a tenth is left out.
+# and the peak. The data say how likely each extent is a source. What is less likely
+# than one half is left out. ``explained_by`` tells how much of the data each explains
+# by itself.
 stc = mne_deepsif.apply_deepsif(evoked, fwd, noise_cov)
 extents = mne_deepsif.estimate_extent(
-    stc, fwd, windows=[(-0.05, -0.02), (-0.02, 0.02)], min_area=1e-4
+    stc, fwd, evoked, noise_cov, windows=[(-0.05, -0.02), (-0.02, 0.02)]
 )
 table = extents.to_data_frame()
 table["explains"] = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)
-table = table[table["explains"] > 0.1]
-columns = ["name", "tmin", "tmax", "area_cm2", "mni_x", "mni_y", "mni_z", "explains"]
+columns = ["name", "tmin", "area_cm2", "probability", "mni_x", "mni_y", "mni_z"]
+columns.append("explains")
 print(table[columns].round(2).to_string(index=False))
 
 # %%
@@ -81,8 +82,8 @@ resection = mne.grow_labels(
     subjects_dir=mne_deepsif.make_template_subject(),
     names="resection",
 )[0]
+spike = [extent for extent in extents if extent.tmin > -0.03][:1]  # at the peak
 peak = stc.copy().crop(-0.02, 0.02)
-spike = mne_deepsif.estimate_extent(peak, fwd, min_area=1e-4)[:1]
 taken = mne_deepsif.estimate_extent(peak, fwd, labels=[resection])
 mne_deepsif.plot_extents([*taken, *spike], views=["lateral", "ventral"])
 

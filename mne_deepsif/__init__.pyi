@@ -213,11 +213,15 @@ def data_path() -> Path: ...
 def estimate_extent(
     stc: mne.SourceEstimate | mne.VectorSourceEstimate,
     src: mne.Forward | mne.SourceSpaces,
+    evoked: mne.Evoked | None = None,
+    noise_cov: mne.Covariance | None = None,
     *,
     windows: list[tuple[float, float]] | None = None,
     labels: Sequence[mne.Label] | None = None,
-    rule: Literal["peak", "authors"] = "peak",
+    rule: Literal["probability", "peak", "authors"] | None = None,
+    min_probability: float = 0.5,
     min_area: float = 0.0,
+    rank: Rank = None,
     subjects_dir: PathLike | None = None,
     verbose: Verbose = None,
 ) -> Extents: ...

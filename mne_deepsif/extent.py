@@ -14,11 +14,11 @@ from mne.utils import _check_option, _validate_type, verbose
 from scipy import sparse
 
 from ._mne import FIFF
-from .candidates import find_sources
 from .head.anatomy import read_white
 from .head.leadfield import surface_graph, whiten_evoked
 from .head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
 from .metrics import active_parcels
+from .trust.candidates import find_sources
 
 _HEMIS = ("lh", "rh")
 

@@ -11,26 +11,7 @@ from .extent import check_extents, check_same_times, times_within
 from .head.channels import make_whitener
 from .head.leadfield import whiten_evoked
 from .head.mesh import find_rows
-
-
-def explained(data_white, fit_white):
-    """Compute the share of the data's power that a fit explains, at each time.
-
-    Parameters
-    ----------
-    data_white, fit_white : array of shape (..., n_channels, n_times)
-        Whitened data, and the leadfield times the estimate.
-
-    Returns
-    -------
-    share : array of shape (..., n_times)
-        ``1 - |data - fit|² / |data|²``. 1 means that all is explained, 0 that the fit
-        is no better than silence. Negative where it is worse than silence, NaN where
-        the data are 0.
-    """
-    power = np.sum(np.square(data_white), axis=-2)
-    rest = np.sum(np.square(data_white - fit_white), axis=-2)
-    return 1 - np.divide(rest, power, out=np.full(power.shape, np.nan), where=power > 0)
+from .inverse.plan import explained
 
 
 def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
@@ -75,9 +56,9 @@ def goodness_of_fit(evoked, residual, noise_cov, *, rank=None):
 def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     """Compute how much of the data each extent explains on its own.
 
-    The network finds sources in pure noise, too. A source that stands out explains much
-    of the data around its peak. A source found in noise explains little, because noise
-    is everywhere at once. :doc:`/extent` says where to draw the line.
+    A source that stands out explains much of the data around its peak. What an estimate
+    makes of noise explains little, because noise is everywhere at once.
+    :func:`estimate_extent` turns this, and more, into a probability.
 
     Parameters
     ----------

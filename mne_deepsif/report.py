@@ -20,7 +20,7 @@ from .viz.sources import plot_extent_courses, plot_extents
 from .viz.verdict import plot_trust
 
 _HEADER = (
-    *("extent", "area (cm²)", "peak (ms)", "peak (nAm)", "explained (%)"),
+    *("extent", "area (cm²)", "sure (%)", "peak (ms)", "peak (nAm)", "explained (%)"),
     *("x, y, z (mm)", "MNI x, y, z (mm)"),
 )
 _NOTHING = "<p>Nothing stands out of the estimate: there is no extent.</p>"
@@ -101,11 +101,18 @@ def add_deepsif(
     )
     stc = apply_deepsif(evoked, operator)
     trust = assess_deepsif(evoked, operator, n_passes=n_passes)
-    extents = estimate_extent(
-        stc, fwd, windows=windows, min_area=min_area, subjects_dir=subjects_dir
-    )
     if noise_cov is None:
         noise_cov = mne.make_ad_hoc_cov(evoked.info)
+    extents = estimate_extent(
+        stc,
+        fwd,
+        evoked,
+        noise_cov,
+        windows=windows,
+        min_area=min_area,
+        rank=rank,
+        subjects_dir=subjects_dir,
+    )
     shares = explained_by(extents, stc, evoked, fwd, noise_cov, rank=rank)
     place = dict(subjects_dir=subjects_dir)
     parts = {"Estimate at its peak": plot_estimate(stc, **place)}
@@ -131,6 +138,7 @@ def _make_table(extents, shares):
         cells = [
             escape(extent.label.name),
             f"{1e4 * extent.area:.1f}",
+            f"{100 * extent.probability:.0f}",
             f"{1e3 * extent.peak_time:.0f}",
             f"{1e9 * extent.peak_amplitude:.2g}",
             f"{100 * share:.0f}",

@@ -9,7 +9,7 @@ import pytest
 from mne.io.constants import FIFF
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mne_deepsif import Extents, estimate_extent, simulate_evoked
+from mne_deepsif import Extents, apply_deepsif, estimate_extent, simulate_evoked
 from mne_deepsif.head.anatomy import read_white
 
 N = 9  # vertices a side
@@ -241,3 +241,105 @@ def test_simulated_patches(eeg_fwd, eeg_info, parcels, seeds):
     in_head = estimate_extent(truth.stc, eeg_fwd["src"])
     assert np.isnan(in_head[0].position).all()  # nothing says where the head lies
     assert np.isfinite(in_head[0].position_mni).all()
+
+
+@pytest.fixture(scope="module")
+def weak_and_strong(eeg_fwd, eeg_info, parcels):
+    """Two patches in noise, one 60 ms before the other and a third as strong."""
+    times = np.arange(125) / 250.0
+    waves = [
+        factor * np.exp(-(((times - peak) / 0.015) ** 2))
+        for factor, peak in ((0.35, 0.2), (1.0, 0.26))
+    ]
+    evoked, _, truth = simulate_evoked(
+        eeg_fwd,
+        eeg_info,
+        seeds=[150, 20],
+        waveforms=waves,
+        background_snr=None,
+        snr=20,
+        duration=0.5,
+        parcels=parcels,
+        random_state=0,
+    )
+    return evoked, apply_deepsif(evoked, eeg_fwd, truth.noise_cov), truth
+
+
+def test_with_data(weak_and_strong, eeg_fwd):
+    """The weak source has its own border and time; the rest is left out."""
+    evoked, stc, truth = weak_and_strong
+    extents = estimate_extent(stc, eeg_fwd, evoked, truth.noise_cov)
+    assert 2 <= len(extents) <= 5
+    for label, peak_times in zip(truth.labels, truth.peak_times):
+        nearest = [
+            one for one in extents if np.isin(one.label.vertices, label.vertices).any()
+        ]
+        assert nearest
+        assert_allclose(nearest[0].peak_time, peak_times[0], atol=0.012)
+    assert all(0.5 <= one.probability <= 1 for one in extents)
+    everything = estimate_extent(
+        stc, eeg_fwd, evoked, truth.noise_cov, min_probability=0.0
+    )
+    assert len(everything) >= len(extents)
+    assert "probability" in everything.to_data_frame()
+    assert "% sure, peak" in repr(extents)
+    # the level of the noise covariance does not matter, nor where the pieces are from
+    louder = truth.noise_cov.copy()
+    louder["data"] = 9 * louder["data"]
+    again = estimate_extent(stc, eeg_fwd, evoked, louder)
+    assert_allclose([e.probability for e in again], [e.probability for e in extents])
+    assert [e.label.name for e in again] == [e.label.name for e in extents]
+
+
+def test_nothing_where_there_is_nothing(weak_and_strong, eeg_fwd, eeg_info):
+    """Noise alone: Otsu's threshold finds pieces, the data speak against all."""
+    _, _, truth = weak_and_strong
+    rng = np.random.default_rng(0)
+    std = np.sqrt(truth.noise_cov.data)[:, np.newaxis]  # of a diagonal matrix
+    noise = std * rng.standard_normal((len(std), 125))
+    noise = mne.EvokedArray(noise, eeg_info)
+    stc = apply_deepsif(noise, eeg_fwd, truth.noise_cov, verbose="error")
+    assert len(estimate_extent(stc, eeg_fwd)) > 0
+    found = estimate_extent(stc, eeg_fwd, noise, truth.noise_cov)
+    assert found == [] and repr(found) == "<Extents | no extent>"
+
+
+def test_windows_of_the_data(weak_and_strong, eeg_fwd):
+    """Each window is looked at by itself: the weak source leads in its own."""
+    evoked, stc, truth = weak_and_strong
+    peaks = np.concatenate(truth.peak_times)
+    windows = [(peak - 0.02, peak + 0.02) for peak in peaks]
+    extents = estimate_extent(stc, eeg_fwd, evoked, truth.noise_cov, windows=windows)
+    for label, peak in zip(truth.labels, peaks):
+        first = next(one for one in extents if one.tmin <= peak <= one.tmax)
+        assert np.isin(first.label.vertices, label.vertices).any()
+    whole = estimate_extent(stc, eeg_fwd, evoked, truth.noise_cov, min_area=1.0)
+    assert whole == []
+
+
+def test_labels_need_no_data(weak_and_strong, eeg_fwd):
+    evoked, stc, truth = weak_and_strong
+    measured = estimate_extent(stc, eeg_fwd, evoked, labels=truth.labels)
+    assert [one.label.name for one in measured] == [
+        label.name
+        for label in sorted(
+            truth.labels, key=lambda label: -np.abs(stc.in_label(label).data).max()
+        )
+    ]
+    assert all(np.isnan(one.probability) for one in measured)
+
+
+def test_probability_needs_data(weak_and_strong, eeg_fwd):
+    evoked, stc, truth = weak_and_strong
+    with pytest.raises(ValueError, match="evoked must be given for rule='probability'"):
+        estimate_extent(stc, eeg_fwd, rule="probability")
+    with pytest.raises(TypeError, match="src must be an instance of Forward"):
+        estimate_extent(stc, eeg_fwd["src"], evoked)
+    with pytest.raises(ValueError, match="stc and evoked must have the same times"):
+        estimate_extent(stc, eeg_fwd, evoked.copy().crop(0, 0.1))
+    with pytest.raises(ValueError, match="min_probability must be between 0 and 1"):
+        estimate_extent(stc, eeg_fwd, evoked, min_probability=50)
+    vector = mne.VectorSourceEstimate(
+        np.repeat(stc.data[:, np.newaxis], 3, axis=1), stc.vertices, stc.tmin, stc.tstep
+    )
+    assert np.isnan(estimate_extent(vector, eeg_fwd, evoked)[0].probability)

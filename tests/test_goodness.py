@@ -16,7 +16,7 @@ from mne_deepsif import (
     explained_by,
     simulate_evoked,
 )
-from mne_deepsif.goodness import explained
+from mne_deepsif.inverse.plan import explained
 
 
 @pytest.fixture(scope="module")

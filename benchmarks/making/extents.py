@@ -27,9 +27,13 @@ from sklearn.preprocessing import StandardScaler
 import mne_deepsif
 from mne_deepsif import metrics
 from mne_deepsif.cache import PACKAGE_DATA
-from mne_deepsif.candidates import FEATURES, describe_candidates, find_candidates
 from mne_deepsif.head.leadfield import surface_graph, whiten_evoked
 from mne_deepsif.stc_metrics.source_space import owned_areas, vertex_positions
+from mne_deepsif.trust.candidates import (
+    FEATURES,
+    describe_candidates,
+    find_candidates,
+)
 
 from ..comparison.heads import HeadSpec, make_head
 from ..comparison.methods import METHODS

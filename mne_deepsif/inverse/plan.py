@@ -242,6 +242,26 @@ def _power_in_modes(data_white, plan):
     return power_above(data_white, highest, sfreq, plan.operator._modes[1])
 
 
+def explained(data_white, fit_white):
+    """Compute the share of the data's power that a fit explains, at each time.
+
+    Parameters
+    ----------
+    data_white, fit_white : array of shape (..., n_channels, n_times)
+        Whitened data, and the leadfield times the estimate.
+
+    Returns
+    -------
+    share : array of shape (..., n_times)
+        ``1 - |data - fit|² / |data|²``. 1 means that all is explained, 0 that the fit
+        is no better than silence. Negative where it is worse than silence, NaN where
+        the data are 0.
+    """
+    power = np.sum(np.square(data_white), axis=-2)
+    rest = np.sum(np.square(data_white - fit_white), axis=-2)
+    return 1 - np.divide(rest, power, out=np.full(power.shape, np.nan), where=power > 0)
+
+
 def log_explained(power):
     """Log how much of the data is explained."""
     if power.data > 0 and power.rest == power.data:

@@ -9,8 +9,7 @@ import mne
 import numpy as np
 from mne.utils import _validate_type, logger, verbose
 
-from ..goodness import explained
-from ..inverse.plan import estimate_sources, make_plan, make_stc
+from ..inverse.plan import estimate_sources, explained, make_plan, make_stc
 from .confidence import estimate_again, parcel_confidence
 from .verdict import judge
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 from scipy.special import expit
 
-from .cache import PACKAGE_DATA
+from ..cache import PACKAGE_DATA
 
 FEATURES = ("own", "height", "contrast", "spread", "fit")
 _FLOOR = 0.1  # of the largest peak; what lies below is no candidate
