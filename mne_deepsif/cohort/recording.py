@@ -10,7 +10,7 @@ import mne
 import numpy as np
 from mne.utils import warn
 
-from .._mne import FIFF
+from .._mne import FIFF, update_info
 
 _REPEATED = "DROP DUPLICATE"  # in MNE's drop log
 
@@ -65,7 +65,7 @@ def set_reference(inst):
     channels share it.
     """
     has_one = inst.info["custom_ref_applied"] or any(
-        proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for proj in inst.info["projs"]
+        _is_reference(proj) for proj in inst.info["projs"]
     )
     if "eeg" in inst and not has_one:
         inst.set_eeg_reference(projection=True)
@@ -121,6 +121,8 @@ def make_epochs(raws, settings):
     n_events, n_repeated = Counter(), Counter()  # by condition
     for raw in raws.values():
         set_reference(raw)  # over the channels that are good in all runs
+    _share_projectors(raws)
+    for raw in raws.values():
         here = set(raw.annotations.description)
         ids = {name: number for name, number in event_id.items() if name in here}
         if not ids:
@@ -214,12 +216,50 @@ def _check_runs(raws, settings):
             "realign all to one with mne.preprocessing.maxwell_filter(destination=...),"
             " or estimate one run alone"
         )
+    applied = [name for name, raw in raws.items() if raw.info["custom_ref_applied"]]
+    if "eeg" in first and 0 < len(applied) < len(raws):
+        raise ValueError(
+            f"runs {applied} have an EEG reference that was applied, the others have "
+            "not: use set_eeg_reference(projection=True) for all"
+        )
     for raw in raws.values():
         raw.reorder_channels(first.ch_names)
         # a channel that is bad in one run is bad in their average
         raw.info["bads"] = sorted(
             {bad for r in raws.values() for bad in r.info["bads"]}
         )
+
+
+def _share_projectors(raws):
+    """Apply the projectors of all runs to each of them, if they differ.
+
+    What one run lacks is then missing in their average, and in its leadfield.
+    """
+    runs = list(raws.values())
+    if all(raw.info["projs"] == runs[0].info["projs"] for raw in runs):
+        return
+    before = [_fields(raw.info) for raw in runs]
+    projs = [proj for raw in runs for proj in raw.info["projs"]]
+    for raw in runs:
+        raw.add_proj(projs).apply_proj()  # those it has not
+        update_info(raw.info, projs=runs[0].info["projs"])  # also in their order
+    fields = _fields(runs[0].info)
+    if any(len(one) < len(fields) for one in before):
+        names = ", ".join(dict.fromkeys(proj["desc"] for proj in fields))
+        n_fields = sum(proj["data"]["nrow"] for proj in fields)
+        warn(
+            f"Runs have different SSP projectors: all {n_fields} of their fields are "
+            f"removed from each run ({names})."
+        )
+
+
+def _fields(info):
+    """Return the projectors that are no reference of EEG."""
+    return [proj for proj in info["projs"] if not _is_reference(proj)]
+
+
+def _is_reference(proj):
+    return proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF
 
 
 def _is_moved(info, other):

@@ -7,6 +7,7 @@ import mne
 import numpy as np
 import pytest
 
+import mne_deepsif
 from mne_deepsif.cohort.recording import (
     average,
     make_epochs,
@@ -100,6 +101,60 @@ def test_mixed_rates(make_raw):
 def test_runs_with_other_channels(make_raw):
     raws = {"run-1": make_raw(0), "run-2": make_raw(1).drop_channels(["Cz"])}
     with pytest.raises(ValueError, match="run-1: 16 channels, run-2: 15 channels"):
+        make_epochs(raws, SETTINGS)
+
+
+def _project(raw, seed, active=False):
+    """Add a projector of a random field, as of a heartbeat."""
+    field = np.random.default_rng(seed).standard_normal((1, len(raw.ch_names)))
+    field /= np.linalg.norm(field)
+    data = dict(nrow=1, ncol=field.size, row_names=None, col_names=raw.ch_names)
+    proj = mne.Projection(data=data | dict(data=field), desc=f"ECG-{seed}")
+    raw.add_proj(proj)
+    return raw.apply_proj() if active else raw
+
+
+def _remove(data, fields):
+    """Remove what fields span, by least squares."""
+    return data - fields.T @ np.linalg.lstsq(fields.T, data, rcond=None)[0]
+
+
+@pytest.mark.parametrize("active", (False, True))
+def test_runs_with_other_projectors(make_raw, fwd16, active):
+    """What is removed from one run is removed from all, and from the leadfield."""
+    raws = {"a": _project(make_raw(0), 1, active), "b": _project(make_raw(0), 2)}
+    raws["b"]._data *= 3
+    plain = make_epochs({"a": make_raw(0)}, SETTINGS).average().data
+    with pytest.warns(RuntimeWarning, match=r"all 2 of their fields.*\(ECG-1, ECG-2\)"):
+        epochs = make_epochs(raws, SETTINGS)
+    (evoked,) = average(epochs, None)
+    fields = np.vstack(
+        [np.ones(16), *(proj["data"]["data"] for proj in evoked.info["projs"])]
+    )
+    assert len(evoked.info["projs"]) == 3 and evoked.nave == 16
+    np.testing.assert_allclose(evoked.data, _remove(2 * plain, fields), atol=1e-12)
+    cov = make_noise_cov(epochs, (-0.4, -0.1))
+    stc, residual = mne_deepsif.apply_deepsif(evoked, fwd16, cov, return_residual=True)
+    assert np.abs(fields @ residual.data).max() < 1e-6 * np.abs(evoked.data).max()
+    assert np.abs(stc.data).max(0).argmax() == pytest.approx(100, abs=3)
+
+
+def test_runs_with_references_of_other_channels(make_raw):
+    """Projectors over other good channels, or one that is applied: no warning."""
+    raws = {"a": make_raw(0), "b": make_raw(0)}
+    raws["b"].info["bads"] = ["Cz"]
+    for raw in raws.values():
+        raw.set_eeg_reference(projection=True)
+    raws["a"].apply_proj()
+    evoked = make_epochs(raws, SETTINGS).average()
+    assert evoked.info["bads"] == ["Cz"] and evoked.nave == 16
+    plain = make_raw(0)
+    plain.info["bads"] = ["Cz"]
+    wanted = make_epochs({"a": plain}, SETTINGS).apply_proj().average()
+    good = mne.pick_types(evoked.info, eeg=True)
+    np.testing.assert_allclose(evoked.data[good], wanted.data[good], atol=1e-12)
+    raws = {"a": make_raw(0).set_eeg_reference(["T7"]), "b": make_raw(0)}
+    with pytest.raises(ValueError, match=r"runs \['a'\] have an EEG reference that"):
         make_epochs(raws, SETTINGS)
 
 
