@@ -22,10 +22,12 @@ from threadpoolctl import threadpool_limits
 
 from ..cache import remove_leftovers
 from ..estimator import DeepSIFEstimator, read_deepsif
+from ..head.reference import check_average_reference
 from ..head.template import make_template_forward
 from ..inverse.weights import fetch_weights
 from .bids import find_forward, find_recordings, read_runs
 from .derivatives import (
+    check_names,
     hash_file,
     is_current,
     make_key,
@@ -334,6 +336,9 @@ def _estimate(recording, fwd, settings, results):
         fwd = make_template_forward(epochs.info)
     estimator = settings.weights
     if settings.personalise:
+        for evoked in evokeds:  # what would fail after the training
+            check_average_reference(evoked.info, evoked.data, evoked.ch_names)
+        check_names([evoked.comment for evoked in evokeds])
         estimator = _personalise(epochs.info, fwd, noise_cov, settings, results)
     write_evoked_estimates(evokeds, fwd, noise_cov, estimator, settings, results)
     counts = [f"{evoked.comment}: {evoked.nave}" for evoked in evokeds]

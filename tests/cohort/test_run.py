@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -252,6 +253,27 @@ def test_personalised_weights(
     assert _statuses(_run(settings)) == {"01": "done"}
     fname.write_bytes(b"")  # now it has to be trained
     assert _statuses(_run(settings)) == {"01": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    (
+        (lambda raw: raw.set_eeg_reference(["T7"]), "Custom EEG .*projection=True"),
+        (lambda raw: raw.annotations.rename({"spike/left": "a/b"}), None),
+    ),
+)
+def test_nothing_is_trained_in_vain(
+    settings, quick, make_raw, monkeypatch, change, error
+):
+    """What fails the estimates fails before the training, with the advice."""
+    raw = make_raw(0)
+    raw.annotations.append(raw.annotations.onset + 0.1, 0.0, "ab")
+    change(raw)
+    error = error or "events 'a/b' and 'ab' would have the same file name"
+    monkeypatch.setattr(run, "read_runs", lambda recording: {"a": raw})
+    monkeypatch.setattr(mne_deepsif.DeepSIFEstimator, "fit", None)
+    table = _run(settings, subjects=["01"], personalise=2)
+    assert re.search(error, table.error[0])
 
 
 def test_killed_processes(settings, quick, monkeypatch):
