@@ -31,12 +31,23 @@ def read_recording(fname):
     fname = Path(fname)
     if not fname.exists():
         raise FileNotFoundError(f"file {str(fname)!r} does not exist.")
+    try:
+        return _choose_reader(fname)(fname)
+    except Exception as error:
+        raise ValueError(
+            f"MNE cannot read file {str(fname)!r} by its name alone ({error}). Read it "
+            "in Python with the reader of its system (mne.io.read_raw_...), save it by "
+            "raw.save('..._raw.fif'), and give that file."
+        ) from error
+
+
+def _choose_reader(fname):
     name = fname.name.removesuffix(".gz").removesuffix(".fif")
     if name.endswith(("-ave", "_ave", "-evk", "_evk")):
-        return mne.read_evokeds(fname)
+        return mne.read_evokeds
     if name.endswith(("-epo", "_epo")):
-        return mne.read_epochs(fname)
-    return mne.io.read_raw(fname)
+        return mne.read_epochs
+    return mne.io.read_raw
 
 
 def prepare_raw(raw, settings):
@@ -97,7 +108,25 @@ def set_positions(inst, montage):
             "electrodes.tsv with coordsystem.json to a BIDS dataset, or name a "
             "standard montage (setting montage)"
         )
+    _drop_unplaced(inst, picks, montage)
     inst.set_montage(montage, match_case=False)
+
+
+def _drop_unplaced(inst, picks, montage):
+    """Drop the electrodes that a montage does not know, if they are the fewer."""
+    known = mne.channels.make_standard_montage(montage).ch_names
+    known = {name.lower() for name in known}
+    names = [inst.ch_names[pick] for pick in picks]
+    unknown = [name for name in names if name.lower() not in known]
+    shown = f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+    if len(unknown) > len(names) / 2:
+        raise ValueError(
+            f"montage {montage!r} has no place for {len(unknown)} of {len(names)} "
+            f"electrodes ({shown}): name the montage that the cap has, or rename them"
+        )
+    if unknown:
+        warn(f"Left out, as the montage has no place for them: {shown}.")
+        inst.drop_channels(unknown)
 
 
 def make_epochs(raws, settings):

@@ -201,6 +201,25 @@ def test_positions(make_raw):
     np.testing.assert_allclose([ch["loc"][:3] for ch in raw.info["chs"]], places)
 
 
+def test_electrodes_that_the_montage_does_not_know(make_raw):
+    """The fewer are left out, with a warning; the more are an error."""
+    raw = make_raw(0)
+    raw.set_montage(None)
+    raw.rename_channels(
+        {raw.ch_names[0]: "E", raw.ch_names[1]: raw.ch_names[1].upper()}
+    )
+    with pytest.warns(RuntimeWarning, match="Left out, as the montage has .*: E\\."):
+        set_positions(raw, "biosemi16")
+    assert len(raw.ch_names) == 15 and "E" not in raw.ch_names
+    places = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
+    assert np.isfinite(places).all() and places.any(1).all()
+    raw = make_raw(0)
+    raw.set_montage(None)
+    raw.rename_channels({name: f"X{name}" for name in raw.ch_names[2:]})
+    with pytest.raises(ValueError, match="no place for 14 of 16 electrodes .X.*cap"):
+        set_positions(raw, "biosemi16")
+
+
 def test_prepared_raw(make_raw):
     raw = make_raw(0)
     extra = raw.copy().pick([0]).rename_channels({"Fp1": "x"})
@@ -235,3 +254,8 @@ def test_files_by_their_names(tmp_path, make_raw):
     assert isinstance(read_recording(tmp_path / "x_ave.fif")[0], mne.Evoked)
     with pytest.raises(FileNotFoundError, match="y_ave.fif"):
         read_recording(tmp_path / "y_ave.fif")
+    for name in ("x.nothing", "x.data", "y_ave.fif", "y.edf"):
+        (tmp_path / name).write_text("nonsense")
+        match = rf"cannot read file .*{name}.*mne.io.read_raw_.*_raw.fif"
+        with pytest.raises(ValueError, match=match):
+            read_recording(tmp_path / name)

@@ -181,6 +181,13 @@ def test_eeg_referenced_to_an_electrode(tmp_path, make_raw, quick, events):
     assert np.isfinite(_read(run_single(settings, "")).data).all()
 
 
+def test_continuous_data_without_a_quiet_span(raw_file):
+    """Found before anything is computed, also by a dry run."""
+    for function in (plan_single, lambda settings: run_single(settings, "")):
+        with pytest.raises(ValueError, match="noise_cov of continuous data needs a qu"):
+            function(_settings(raw_file))
+
+
 def test_standard_errors_are_not_estimated(tmp_path, epochs, quick):
     both = [epochs.average(), epochs.standard_error()]
     both[1].comment = both[0].comment
@@ -199,7 +206,7 @@ def test_what_would_run(tmp_path, raw_file, epochs):
     epochs.save(tmp_path / "x_epo.fif")
     mne.write_evokeds(tmp_path / "x_ave.fif", average(epochs, None))
     before = set(tmp_path.iterdir())
-    text = "\n".join(plan_single(_settings(raw_file)))
+    text = "\n".join(plan_single(_settings(raw_file, baseline=(0.0, 1.0))))
     assert "16 channels" in text and "none: continuous" in text
     for name in ("x_epo.fif", "x_ave.fif"):
         text = "\n".join(plan_single(_settings(tmp_path / name)))
