@@ -6,7 +6,7 @@
 import tempfile
 from pathlib import Path
 
-from provenance import ROOT
+from .provenance import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 # options of the one library that smoke runs share; its simulation takes half a minute

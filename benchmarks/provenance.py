@@ -35,8 +35,6 @@ def provenance():
 def _describe_program():
     """Return how the program was called, a script or a module of a package."""
     program = Path(sys.argv[0])
-    if program.parent.name == "benchmarks":
-        return f"python benchmarks/{program.name}"
     names = [program.parent.name, program.stem]
     names = [name for name in names if name != "__main__"]
     return "python -m " + ".".join(["benchmarks", *names])
@@ -54,6 +52,26 @@ def _git(*arguments):
     return subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT
     ).stdout.strip()
+
+
+class Lines:
+    """Lines of a result: printed as they come, kept, and written at the end."""
+
+    def __init__(self):
+        self.kept = []
+
+    def say(self, text=""):
+        """Print a line and keep it."""
+        print(text, flush=True)
+        self.kept.append(text)
+
+    def say_provenance(self):
+        """Say what :func:`provenance` returns."""
+        self.say("\n".join(as_lines(provenance())))
+
+    def write(self, fname):
+        """Write what was said."""
+        fname.write_text("\n".join(self.kept) + "\n", encoding="utf-8")
 
 
 def as_lines(record):

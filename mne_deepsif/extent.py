@@ -4,7 +4,9 @@
 # License: BSD-3-Clause
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import mne
 import numpy as np
@@ -12,7 +14,9 @@ from mne.utils import _check_option, _validate_type, verbose
 from scipy import sparse
 
 from ._mne import FIFF
+from .candidates import find_sources
 from .head.anatomy import read_white
+from .head.leadfield import surface_graph, whiten_evoked
 from .head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
 from .metrics import active_parcels
 
@@ -46,6 +50,9 @@ class Extent:
     peak_amplitude : float
         Signed amplitude of that vertex at that time, in the unit of the estimate: A m
         for :func:`apply_deepsif`.
+    probability : float
+        Probability that there is a source here, up to 1 cm away. NaN if the extents
+        were found by Otsu's threshold, or are labels.
     """
 
     label: mne.Label
@@ -58,6 +65,7 @@ class Extent:
     peak_vertex: int
     peak_time: float
     peak_amplitude: float
+    probability: float = np.nan
 
 
 class Extents(list):
@@ -75,9 +83,9 @@ class Extents(list):
         Returns
         -------
         df : pandas.DataFrame
-            One row per extent: window and peak time in s, area in cm², positions
-            (surface RAS ``x``, ``y``, ``z`` and MNI) in mm, amplitude in the unit of
-            the estimate.
+            One row per extent: window and peak time in s, area in cm², probability,
+            positions (surface RAS ``x``, ``y``, ``z`` and MNI) in mm, amplitude in the
+            unit of the estimate.
         """
         try:
             import pandas as pd
@@ -88,12 +96,12 @@ class Extents(list):
         return pd.DataFrame([_row(extent) for extent in self], columns=_COLUMNS)
 
     def __repr__(self):
-        """List the extents: name, area, and the peak's time and amplitude."""
+        """List the extents: name, area, probability, the peak's time and amplitude."""
         if not self:
             return "<Extents | no extent>"
         lines = [
-            f"  {e.label.name}: {1e4 * e.area:.1f} cm², peak {e.peak_amplitude:.2g} at "
-            f"{_tidy(e.peak_time):g} s"
+            f"  {e.label.name}: {1e4 * e.area:.1f} cm²{_certainty(e)}, peak "
+            f"{e.peak_amplitude:.2g} at {_tidy(e.peak_time):g} s"
             for e in self[:_N_LISTED]
         ]
         if len(self) > _N_LISTED:
@@ -103,15 +111,21 @@ class Extents(list):
 
 _N_LISTED = 10  # in the repr
 _COLUMNS = [
-    *("name", "hemi", "tmin", "tmax", "area_cm2", "peak_time", "peak_amplitude"),
+    *("name", "hemi", "tmin", "tmax", "area_cm2", "probability"),
+    *("peak_time", "peak_amplitude"),
     *("peak_vertex", "center_vertex", "x", "y", "z", "mni_x", "mni_y", "mni_z"),
 ]
+
+
+def _certainty(extent):
+    return "" if np.isnan(extent.probability) else f", {extent.probability:.0%} sure"
 
 
 def _row(extent):
     label = extent.label
     row = [label.name, label.hemi, _tidy(extent.tmin), _tidy(extent.tmax)]
-    row += [1e4 * extent.area, _tidy(extent.peak_time), extent.peak_amplitude]
+    row += [1e4 * extent.area, extent.probability]
+    row += [_tidy(extent.peak_time), extent.peak_amplitude]
     row += [extent.peak_vertex, extent.center]
     return [*row, *(1e3 * extent.position), *(1e3 * extent.position_mni)]
 
@@ -125,37 +139,54 @@ def _tidy(time):
 def estimate_extent(
     stc,
     src,
+    evoked=None,
+    noise_cov=None,
     *,
     windows=None,
     labels=None,
-    rule="peak",
+    rule=None,
+    min_probability=0.5,
     min_area=0.0,
+    rank=None,
     subjects_dir=None,
     verbose=None,
 ):
     """Find the active sources of an estimate and measure their extents.
 
-    In each window, Otsu's threshold decides which vertices are active. Each connected
-    piece of active surface is one extent.
+    With the data, each piece of cortex around a peak of its own is a candidate for a
+    source. The data tell how likely it is one. The others are left out, so the list is
+    empty where there is no source. Without the data, Otsu's threshold decides which
+    vertices are active, and each connected piece of active surface is one extent. This
+    rule finds something in any data, even in noise.
 
     Parameters
     ----------
     stc : SourceEstimate | VectorSourceEstimate
-        The estimate. For a vector estimate, the norm is used.
+        The estimate. For a vector estimate, the norm is used, and Otsu's threshold.
     src : Forward | SourceSpaces
-        The forward solution that made the estimate, or its surface source space.
-        It must hold the whole surfaces, as from :func:`mne.setup_source_space`.
-        Vertices that ``stc`` lacks count as silent.
+        The forward solution that made the estimate. Without ``evoked``, its surface
+        source space will do. It must hold the whole surfaces, as from
+        :func:`mne.setup_source_space`. Vertices that ``stc`` lacks count as silent.
+    evoked : Evoked | None
+        The data that ``stc`` was estimated from, with the same times.
+    noise_cov : Covariance | None
+        Noise covariance. None takes an ad hoc one, as in :func:`apply_deepsif`.
     windows : list of tuple | None
-        First and last time (s) of each window. Each window has its own threshold.
+        First and last time (s) of each window. Each window is looked at by itself.
         None takes the whole estimate as one window.
     labels : list of Label | None
         Measure these labels (a resection, regions of an atlas) instead of looking for
         active vertices. Labels without a vertex in ``src`` give no extent.
-    rule : "peak" | "authors"
-        The rule of :func:`mne_deepsif.metrics.active_parcels`.
+    rule : "probability" | "peak" | "authors" | None
+        ``"probability"`` needs ``evoked``. ``"peak"`` and ``"authors"`` are Otsu's
+        threshold, see :func:`mne_deepsif.metrics.active_parcels`. None takes
+        ``"probability"`` if there is ``evoked``, and else ``"peak"``.
+    min_probability : float
+        Leave out what is less likely to be a source. 0 lists all candidates.
     min_area : float
         Leave out extents smaller than this (m²; 1e-4 is 1 cm²).
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance, see :func:`mne.compute_rank`.
     subjects_dir : path-like | None
         FreeSurfer subjects directory. MNI coordinates need the subject's
         ``mri/transforms/talairach.xfm`` and ``surf``. Not needed for ``fsaverage5``,
@@ -178,6 +209,8 @@ def estimate_extent(
 
     Notes
     -----
+    :doc:`/extent` says how the probability is computed, and how far it can be trusted.
+
     In a decimated source space, each vertex stands for the part of the surface that is
     nearer to it, along the surface, than to any other vertex. Labels and areas cover
     these parts. Estimates of this package are smooth over some 5 mm, so the area of a
@@ -185,20 +218,48 @@ def estimate_extent(
     usually the white surface. The same patch is about a third larger on the
     pial surface. On the template head, you get areas on the template.
     """
+    rule = _check_rule(rule, stc, src, evoked, labels)
     stc = _check_stc(stc)
     surfs, to_mri = _check_src(src)
-    _check_option("rule", rule, ("peak", "authors"))
     _check_labels(labels, stc.subject)
-    if not min_area >= 0:
-        raise ValueError(f"min_area must be 0 or more (m²), got {min_area}.")
+    _check_least(min_area, min_probability)
     surfaces = [_Surface(surf, to_mri) for surf in surfs]
-    data = _spread(stc, surfs)
+    rows = find_rows(stc.vertices, [surf["vertno"] for surf in surfs], "stc")
+    sources = np.zeros((sum(surf["nuse"] for surf in surfs), len(stc.times)))
+    sources[rows] = stc.data
+    if labels is not None:
+        pieces = _label_pieces(labels, surfaces)
+
+        def find(keep):
+            return pieces
+
+    elif rule == "probability":
+        check_same_times(stc, evoked)
+        gain, data = whiten_evoked(evoked, src, noise_cov, rank)
+        graph, areas = surface_graph(surfs), _used_areas(surfaces, rows)
+
+        def find(keep):
+            window = sources[:, keep]
+            found = find_sources(window, graph, areas, gain, data[:, keep])
+            likely = [one for one in found if one[1] >= min_probability]
+            return _source_pieces(likely, surfaces)
+
+    else:
+
+        def find(keep):
+            return _active_pieces(active_parcels(sources[:, keep], rule), surfaces)
+
     mni = _mni(stc.subject, subjects_dir)
     extents = Extents()
     for keep in _window_masks(stc, windows):
-        found = _measure_window(
-            data[:, keep], stc.times[keep], surfaces, stc.subject, labels, rule, mni
+        measure = partial(
+            _measure, data=sources[:, keep], times=stc.times[keep], mni=mni
         )
+        found = [
+            measure(piece, surfaces, subject=stc.subject)
+            for piece in find(keep)
+            if (surfaces[piece.hemi].owner[piece.vertices] >= 0).any()
+        ]
         found = [extent for extent in found if extent.area >= min_area]
         found.sort(key=lambda extent: -abs(extent.peak_amplitude))
         if labels is None:
@@ -216,6 +277,43 @@ def check_extents(extents):
     _validate_type(extents, (list, tuple), "extents")
     for extent in extents:
         _validate_type(extent, Extent, "each element of extents")
+
+
+def check_same_times(stc, evoked):
+    """Demand an estimate and data of the same times."""
+    same = len(stc.times) == len(evoked.times)
+    if not same or np.abs(stc.times - evoked.times).max() > 0.01 * stc.tstep:
+        raise ValueError(
+            "stc and evoked must have the same times. Crop one to those of the other."
+        )
+
+
+def _check_rule(rule, stc, src, evoked, labels):
+    """Choose the rule, and demand what it needs."""
+    _check_option("rule", rule, ("probability", "peak", "authors", None))
+    _validate_type(evoked, (mne.Evoked, None), "evoked")
+    vector = isinstance(stc, mne.VectorSourceEstimate)
+    if rule is None:
+        by_data = evoked is not None and labels is None and not vector
+        rule = "probability" if by_data else "peak"
+    if rule == "probability":
+        if evoked is None:
+            raise ValueError(
+                "evoked must be given for rule='probability': it compares the estimate "
+                "with the data. Pass the Evoked that stc was estimated from."
+            )
+        _validate_type(stc, mne.SourceEstimate, "stc")
+        _validate_type(src, mne.Forward, "src")
+    return rule
+
+
+def _check_least(min_area, min_probability):
+    if not min_area >= 0:
+        raise ValueError(f"min_area must be 0 or more (m²), got {min_area}.")
+    if not 0 <= min_probability <= 1:
+        raise ValueError(
+            f"min_probability must be between 0 and 1, got {min_probability}."
+        )
 
 
 def _check_stc(stc):
@@ -292,13 +390,6 @@ def _window_masks(stc, windows):
     return masks
 
 
-def _spread(stc, surfs):
-    """Return amplitudes of all vertices of the source space, lh and rh."""
-    data = np.zeros((sum(surf["nuse"] for surf in surfs), len(stc.times)))
-    data[find_rows(stc.vertices, [surf["vertno"] for surf in surfs], "stc")] = stc.data
-    return data
-
-
 # --------------------------------------------------------------- one window
 
 
@@ -317,6 +408,11 @@ class _Surface:
         """Turn a mask of used vertices into one of all vertices."""
         return np.append(mask, False)[self.owner]
 
+    def used_areas(self):
+        """Return the area that each used vertex stands for."""
+        near = self.owner >= 0
+        return np.bincount(self.owner[near], self.areas[near], len(self.vertno))
+
     def pieces(self, mask):
         """Split a mask of all vertices into index arrays of connected pieces."""
         inside = np.flatnonzero(mask)
@@ -326,60 +422,90 @@ class _Surface:
         return [inside[piece == number] for number in range(n_pieces)]
 
 
-def _measure_window(data, times, surfaces, subject, labels, rule, mni):
-    active = active_parcels(data, rule)
-    extents = []
-    for hemi, (surface, used, values) in enumerate(
-        zip(surfaces, _by_hemi(active, surfaces), _by_hemi(data, surfaces))
-    ):
-        if labels is None:
-            pieces = surface.pieces(surface.of_used(used))
-            pieces = [(None, piece) for piece in pieces]
-        else:
-            pieces = [
-                (label.name, label.get_vertices_used(np.arange(len(surface.rr))))
-                for label in labels
-                if label.hemi == _HEMIS[hemi]
-            ]
-        extents += [
-            _measure(name, piece, values, times, surface, hemi, subject, mni)
-            for name, piece in pieces
-            if len(piece) and (surface.owner[piece] >= 0).any()
-        ]
-    return extents
+class _Piece(NamedTuple):
+    """Vertices of a hemisphere's surface that are measured."""
+
+    hemi: int
+    vertices: np.ndarray
+    name: str | None = None
+    probability: float = np.nan
+
+
+def _label_pieces(labels, surfaces):
+    pieces = []
+    for label in sorted(labels, key=lambda label: label.hemi):
+        hemi = _HEMIS.index(label.hemi)
+        vertices = label.get_vertices_used(np.arange(len(surfaces[hemi].rr)))
+        pieces.append(_Piece(hemi, vertices, label.name))
+    return pieces
+
+
+def _active_pieces(active, surfaces):
+    """Return the connected pieces of a mask of the used vertices, lh and rh."""
+    return [
+        _Piece(hemi, vertices)
+        for hemi, (surface, used) in enumerate(
+            zip(surfaces, _by_hemi(active, surfaces))
+        )
+        for vertices in surface.pieces(surface.of_used(used))
+    ]
+
+
+def _source_pieces(found, surfaces):
+    """Return the surface that belongs to used vertices, lh and rh."""
+    pieces = []
+    n_left = len(surfaces[0].vertno)
+    for used, probability in found:
+        hemi = int(used[0] >= n_left)
+        mask = np.zeros(len(surfaces[hemi].vertno), bool)
+        mask[used - hemi * n_left] = True
+        vertices = np.flatnonzero(surfaces[hemi].of_used(mask))
+        pieces.append(_Piece(hemi, vertices, probability=float(probability)))
+    return pieces
 
 
 def _by_hemi(array, surfaces):
     return np.split(array, [len(surfaces[0].vertno)])
 
 
-def _measure(name, piece, values, times, surface, hemi, subject, mni):
-    """Describe the vertices ``piece`` of a hemisphere's surface."""
-    used = surface.owner[piece]
-    piece, used = piece[used >= 0], used[used >= 0]
+def _used_areas(surfaces, rows):
+    """Return the area of each used vertex, lh and rh; zero but in some rows."""
+    areas = np.concatenate([surface.used_areas() for surface in surfaces])
+    kept = np.zeros(len(areas))
+    kept[rows] = areas[rows]
+    return kept
+
+
+def _measure(piece, surfaces, data, times, subject, mni):
+    """Describe a piece of a hemisphere's surface."""
+    surface, hemi = surfaces[piece.hemi], piece.hemi
+    values = _by_hemi(data, surfaces)[hemi]
+    used = surface.owner[piece.vertices]
+    vertices, used = piece.vertices[used >= 0], used[used >= 0]
     row, when = np.unravel_index(np.abs(values[used]).argmax(), (len(used), len(times)))
     peaks = np.abs(values[used]).max(1)
-    weights = surface.areas[piece] * peaks
-    center = _nearest_used(surface, used, piece, weights)
+    weights = surface.areas[vertices] * peaks
+    center = _nearest_used(surface, used, vertices, weights)
     label = mne.Label(
-        piece,
-        surface.position[piece],
+        vertices,
+        surface.position[vertices],
         peaks,
         hemi=_HEMIS[hemi],
-        name=name,
+        name=piece.name,
         subject=subject,
     )
     return Extent(
         label=label,
         tmin=float(times[0]),
         tmax=float(times[-1]),
-        area=float(surface.areas[piece].sum()),
+        area=float(surface.areas[vertices].sum()),
         center=int(center),
         position=surface.position[center],
         position_mni=mni(center, hemi),
         peak_vertex=int(surface.vertno[used[row]]),
         peak_time=float(times[when]),
         peak_amplitude=float(values[used[row], when]),
+        probability=piece.probability,
     )
 
 

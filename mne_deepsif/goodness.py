@@ -7,10 +7,9 @@ import mne
 import numpy as np
 from mne.utils import _validate_type
 
-from .extent import check_extents, times_within
-from .head.bipolar import match_bipolar
-from .head.channels import make_whitener, pick_ch_names
-from .head.leadfield import fix_orientation
+from .extent import check_extents, check_same_times, times_within
+from .head.channels import make_whitener
+from .head.leadfield import whiten_evoked
 from .head.mesh import find_rows
 
 
@@ -114,16 +113,8 @@ def explained_by(extents, stc, evoked, fwd, noise_cov, *, rank=None):
     _validate_type(evoked, mne.Evoked, "evoked")
     _validate_type(fwd, mne.Forward, "fwd")
     _validate_type(noise_cov, mne.Covariance, "noise_cov")
-    same = len(stc.times) == len(evoked.times)
-    if not same or np.abs(stc.times - evoked.times).max() > 0.01 * stc.tstep:
-        raise ValueError(
-            "stc and evoked must have the same times. Crop one to those of the other."
-        )
-    fwd = match_bipolar(fwd, evoked.info)
-    ch_names = pick_ch_names(evoked.info, fwd, noise_cov)
-    whitener = make_whitener(evoked.info, noise_cov, ch_names, rank)
-    gain_white = whitener @ fix_orientation(fwd, ch_names)[0]
-    data_white = whitener @ evoked.data[[evoked.ch_names.index(n) for n in ch_names]]
+    check_same_times(stc, evoked)
+    gain_white, data_white = whiten_evoked(evoked, fwd, noise_cov, rank)
     rows = find_rows(stc.vertices, [s["vertno"] for s in fwd["src"]], "stc")
     gain_white = gain_white[:, rows]
     shares = []

@@ -48,8 +48,8 @@ if not SCRIPTS.is_dir():
 class Case(NamedTuple):
     """A script and its options, a file that it writes, and what must be in there."""
 
-    script: str
-    options: str  # {results}, {bank}, {tvb_input}: folders and a file
+    script: str  # module of benchmarks, or a file that other Pythons run
+    options: str  # {results}, {bundle}, {tvb_input}: a folder and files
     output: str
     expected: tuple  # pieces of text; of a JSON file, keys
     needs: str | None = None  # a module, or a folder of ../shared/data
@@ -60,13 +60,6 @@ def _all_differ(results):
     """Check that each variant gives another error: its patch is where it matters."""
     found = json.loads((results / "ablation.json").read_text())["variants"]
     assert len({one["error"] for one in found.values()}) == len(ABLATIONS)
-
-
-def _are_weights(results):
-    """Check that users can read what was packed."""
-    estimator = read_deepsif(results / "generic.safetensors")
-    assert estimator.parcels_.n_parcels == 994
-    assert estimator.recipe_["options"]["batch_size"] == 8
 
 
 def _trains(results):
@@ -86,7 +79,7 @@ def _trains(results):
     assert "samples a second" in log and '{"update": 2, "loss": 0.' in log
     fname = f"{results}/x.safetensors"
     options = ["export", "--out", f"{results}", "--fname", fname]
-    _run("train_prior.py", options, results)
+    _run("making.weights", options)
     estimator = read_deepsif(fname)
     assert estimator.recipe_["n_updates"] == 2
     assert estimator.model_.network.sizes["share_width"] == 64
@@ -94,91 +87,73 @@ def _trains(results):
 
 CASES = (
     Case(
-        "ablation.py",
-        f"--smoke --out {{bank}} --only {shlex.join(ABLATIONS)}",
+        "studies.ablation",
+        f"{{bundle}} --smoke --only {shlex.join(ABLATIONS)}",
         "ablation.json",
         ("variants/Muon/updates", "variants/base/parameters"),
         check=_all_differ,
     ),
     Case(
-        "apply.py",
-        "--parts label raw amplitude --methods DeepSIF --runs 1 --minutes 1 --n 3",
-        "apply-label-raw-amplitude-DeepSIF.txt",
-        ("== label", "x real time, peak", "snr all   net"),
+        "timing.apply",
+        "--parts start label raw amplitude --methods DeepSIF --runs 1 --minutes 1 "
+        "--n 3",
+        "apply-start-label-raw-amplitude-DeepSIF.txt",
+        ("head in the cache", "== label", "x real time, peak", "snr all   net"),
     ),
     Case(
-        "comparators.py",
+        "timing.comparators",
         "--smoke",
         "comparators.txt",
         ("FAST-IRES  peak", "magnetometers, moved by 4 mm: "),
         needs="sample",
     ),
-    Case("figures_simulation.py", "", "spikes.png", ("PNG",)),
-    Case("figures_viz.py", "", "trust.png", ("PNG",)),
+    Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
+    Case("making.figures_viz", "", "trust.png", ("PNG",)),
     Case(
-        "first_results.py",
-        "--smoke --parts simulated training",
-        "first_results-simulated-training.txt",
-        ("3 source(s) peak    DeepSIF  LE", "training updates of 256 samples"),
-    ),
-    Case(
-        "generic.py",
-        "--smoke --jobs 1 --parts silence",
-        "generic.json",
-        ("silence/values/share of samples below 2 cm2, explaining/value",),
-    ),
-    Case(
-        "generic.py",
-        "--smoke --jobs 1 --parts robustness",
-        "generic.txt",
-        ("== robustness", "median LE over base (mm), deep sources, peak rule"),
-        needs="reference",
-    ),
-    Case(
-        "geometry.py",
+        "studies.geometry",
         "--smoke",
         "geometry.txt",
         ("error  warning   silent  harmful   missed", "turned and shifted"),
     ),
     Case(
-        "jansen_rit.py",
+        "studies.jansen_rit",
         "--parts agreement",
         "jansen_rit.json",
         ("spikes per s, A = 3.55/(0.087, 1.0)",),
     ),
     Case(
-        "jansen_rit_tvb.py",
+        "studies/jansen_rit_tvb.py",
         "{tvb_input} {results}/out.npz",
         "out.npz",
         ("psp.npy", "seconds.npy"),
         needs="tvb",
     ),
     Case(
-        "lanes.py",
+        "timing.lanes",
         "--repeats 1 --duration 0.1",
         "lanes.json",
         ("figures/this processor/994 coupled parcels/plain over vectors",),
     ),
     Case(
-        "library.py",
+        "timing.library",
         "--smoke",
         "library.json",
         ("spikes only/processor seconds", "spikes and others/size on disk (MB)"),
     ),
     Case(
-        "mutated_files.py",
+        "studies.mutated_files",
         "--smoke",
         "mutated_files.json",
         ("counts/flipped/refused", "peak_mb/huge_sizes", "problems"),
     ),
     Case(
-        "personalisation.py",
+        "studies.personalisation",
         "--smoke --updates 2 --heads '102 mag, folded' --only '3e-4, gates only'",
         "personalisation.json",
         ("heads/102 mag, folded/3e-4, gates only/history",),
     ),
     Case(
-        "published.py",
+        "studies.published",
         "--minutes 0.01 --n 4 --waveforms 100 --background 40 --batch-size 2 "
         "--out {results}",
         "published.txt",
@@ -186,28 +161,21 @@ CASES = (
         needs="reference",
     ),
     Case(
-        "readers.py",
+        "studies.readers",
         "--smoke",
         "readers.txt",
         ("26 channels used", "has no position for 138 channels"),
         needs="readers",
     ),
     Case(
-        "train_generic.py",
-        "average pack --smoke --out {bank} --start {bank}/weights.pt",
-        "weights.json",
-        ("generic/sha256",),
-        check=_are_weights,
-    ),
-    Case(
-        "train_prior.py",
+        "making.weights",
         "heads bundle --smoke --out {results}",
         "bundle.npz",
         (),
         check=_trains,
     ),
     Case(
-        "trust.py",
+        "making.trust",
         "fit test --smoke",
         "trust.txt",
         ("all artefacts detected", "confidence: expected calibration error"),
@@ -215,11 +183,14 @@ CASES = (
 )
 
 
-def _run(script, options, folder):
-    """Run a script with its options (list of str) in a process of its own."""
+def _run(script, options):
+    """Run a module, or a file, in a process of its own; options are a list of str."""
+    where = [str(SCRIPTS / script)]
+    if not script.endswith(".py"):
+        where = ["-m", f"benchmarks.{script}"]
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *options],
-        cwd=folder,
+        [sys.executable, *where, *options],
+        cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
         capture_output=True,
         text=True,
@@ -228,12 +199,11 @@ def _run(script, options, folder):
 
 
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    """Make leadfields, a training set, and a network trained on them."""
-    folder = tmp_path_factory.mktemp("bank")
-    options = f"forwards library train --smoke --steps 50 --out {folder}"
-    _run("train_generic.py", options.split(), folder)
-    return folder
+def bundle(tmp_path_factory):
+    """Make a bundle of one head."""
+    folder = tmp_path_factory.mktemp("bundle")
+    _run("making.weights", f"heads bundle --smoke --out {folder}".split())
+    return folder / "bundle.npz"
 
 
 @pytest.fixture
@@ -256,7 +226,7 @@ def _skip_without(needs):
 def _fill(option, request, results):
     """Put in fixtures, but only those that are asked for."""
     option = option.replace("{results}", str(results))
-    for name in ("bank", "tvb_input"):
+    for name in ("bundle", "tvb_input"):
         if f"{{{name}}}" in option:
             value = request.getfixturevalue(name)
             option = option.replace(f"{{{name}}}", str(value))
@@ -277,7 +247,7 @@ def test_script_writes_its_result(case, request, tmp_path):
     if case.needs != "tvb":  # that one says where to write
         options += ["--results", str(results)]
     results.mkdir()
-    _run(case.script, options, tmp_path)
+    _run(case.script, options)
     content = (results / case.output).read_bytes()
     assert b" failed: " not in content  # what apply.py says of its processes
     for text in case.expected:
@@ -291,10 +261,15 @@ def test_script_writes_its_result(case, request, tmp_path):
 
 
 def test_every_script_has_a_case():
-    scripts = {file.name for file in SCRIPTS.glob("*.py") if _is_script(file)}
-    # train_generic.py runs this one
-    assert scripts - {"train_parcels.py"} == {case.script for case in CASES}
+    """Others have a test file of their own."""
+    found = set()
+    for file in SCRIPTS.rglob("*.py"):
+        if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8"):
+            found.add(".".join(file.relative_to(SCRIPTS).with_suffix("").parts))
+    cases = {case.script.removesuffix(".py").replace("/", ".") for case in CASES}
+    assert found - cases == OTHERS
 
 
-def _is_script(file):
-    return 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
+OTHERS = {
+    *("comparison.__main__", "studies.variants", "timing.cohort", "timing.latency"),
+}

@@ -256,6 +256,17 @@ def test_quick_run_goes_on_after_a_worker_was_killed(tmp_path):
     assert (tmp_path / "results" / "comparison_peaks.png").is_file()
 
 
+# ---------------------------------------------------------------- methods
+def test_norm_has_the_sign_of_the_normal():
+    """One vertex, three channels that are its three directions, the normal is z."""
+    info = mne.create_info(3, 100.0, "eeg")
+    evoked = mne.EvokedArray([[3.0, 0.0], [0.0, 0.0], [4.0, -2.0]], info)
+    vertices, normals = [np.arange(1), np.arange(0)], np.array([[0.0, 0, 1]])
+    kernel = np.eye(3, dtype=np.float32)[np.newaxis]
+    stc = methods.apply_kernel(kernel, vertices, evoked, normals)
+    np.testing.assert_allclose(stc.data, [[5, -2]])
+
+
 # ---------------------------------------------------------------- recordings
 def test_recordings_that_are_absent_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr(recordings, "DATA", tmp_path)

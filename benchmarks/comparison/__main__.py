@@ -57,6 +57,7 @@ def parse_args(arguments=None):
     parser.add_argument("--n", type=int, help="samples of a scenario")
     text = "only the real recordings"
     parser.add_argument("--recordings", action="store_true", help=text)
+    parser.add_argument("--name", default=report.NAME, help="of the files of results")
     results = ROOT / "benchmarks" / "results"
     parser.add_argument("--results", type=Path, default=results)
     parser.add_argument("--store", type=Path, default=ROOT / "benchmarks" / "store")
@@ -74,10 +75,10 @@ def find_scenarios(groups, text=""):
     """Return the scenarios of some groups; those without their data are left out."""
     found = [one for group in groups for one in SCENARIOS[group] if text in one.name]
     found = list(dict.fromkeys(found))
-    if (DATA / "sample").is_dir():
-        return found
-    kept = [one for one in found if one.head.subject != "sample"]
-    print(f"skipped: {len(found) - len(kept)} scenarios need {DATA / 'sample'}")
+    here = {path.name for path in DATA.iterdir()} if DATA.is_dir() else set()
+    kept = [one for one in found if one.head.needs <= here]
+    if len(kept) < len(found):
+        print(f"skipped: {len(found) - len(kept)} scenarios need data in {DATA}")
     return kept
 
 
@@ -109,14 +110,14 @@ def main(arguments=None):
     size, store = chosen_size(args), Store(args.store)
     scenarios = find_scenarios(size.groups, args.only)
     args.results.mkdir(parents=True, exist_ok=True)
-    if args.size != "quick":
+    if args.size != "quick" and args.name == report.NAME:
         found = score_recordings(size.methods)
         report.write_recordings(found, stamp, args.results)
     if args.recordings:
         return
     rows, rules = compare(size, scenarios, store, args.jobs)
-    report.write(rows, rules, stamp, args.results)
-    print((args.results / "comparison.md").read_text(encoding="utf-8"))
+    report.write(rows, rules, stamp, args.results, args.name)
+    print((args.results / f"{args.name}.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

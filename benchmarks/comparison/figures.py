@@ -11,10 +11,14 @@ import matplotlib.pyplot as plt
 AXES = {
     "radius": ("radius of the source (mm)", r"^(.+): radius (\d+) mm$"),
     "snr": ("SNR (dB)", r"^(.+): SNR (\d+) dB$"),
+    "electrodes": (
+        "electrodes",
+        r"^template (biosemi|GSN-HydroCel-)(\d+)\S*, error none: radius 14 mm$",
+    ),
 }
 
 
-def plot(rows, summary, folder):
+def plot(rows, summary, folder, prefix):
     """Draw all figures for which there are rows.
 
     Parameters
@@ -23,15 +27,17 @@ def plot(rows, summary, folder):
         See :mod:`~.report`.
     folder : Path
         Where to write.
+    prefix : str
+        How the files' names begin.
 
     Returns
     -------
     fnames : list of Path
         The figures.
     """
-    fnames = [plot_distributions(rows, folder / "comparison_peaks.png")]
+    fnames = [plot_distributions(rows, folder / f"{prefix}_peaks.png")]
     for name, (label, pattern) in AXES.items():
-        fname = folder / f"comparison_{name}.png"
+        fname = folder / f"{prefix}_{name}.png"
         if plot_curves(summary, label, pattern, fname):
             fnames.append(fname)
     return fnames

@@ -88,6 +88,25 @@ class HeadSpec:
     library_seed: int = LIBRARY_SEED
     n_vertices: int = 10242
 
+    @property
+    def name(self):
+        """The name in tables."""
+        text = f"{self.subject} {self.sensors}, error {self.error}"
+        if self.baseline != HeadSpec.baseline:
+            text += f", {self.baseline:.0f} s of baseline"
+        if self.n_vertices != HeadSpec.n_vertices:
+            text += f", {2 * self.n_vertices} vertices"
+        return text
+
+    @property
+    def needs(self):
+        """The folders of ``../shared/data`` that it reads."""
+        return {"sample"} & {self.subject}
+
+    def make(self):
+        """Return the head, a :class:`Head`."""
+        return make_head(self)
+
 
 @dataclass(frozen=True, eq=False)  # hashed by identity
 class Problem:
@@ -210,7 +229,7 @@ def _forward(spec, error):
     motion[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
     motion[:3, 3] = CENTER - motion[:3, :3] @ CENTER + error.moved * shift
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ motion)
-    return _solve(info, trans, src, bem)
+    return solve(info, trans, src, bem)
 
 
 def _other_forward(spec, assumed):
@@ -220,7 +239,7 @@ def _other_forward(spec, assumed):
     trans, src, bem = anatomy(subject, info, n_vertices=spec.n_vertices)
     if assumed == "coarse bem":
         bem = _coarse_bem()
-    return _solve(info, trans, src, bem)
+    return solve(info, trans, src, bem)
 
 
 def _coarse_bem():
@@ -235,7 +254,8 @@ def _coarse_bem():
     return mne.make_bem_solution(coarse)
 
 
-def _solve(info, trans, src, bem):
+def solve(info, trans, src, bem):
+    """Return the forward solution of all vertices."""
     return mne.make_forward_solution(
         info, trans, src, bem, mindist=0.0, on_inside="ignore"
     )

@@ -22,14 +22,17 @@ from mne.inverse_sparse import gamma_map, mixed_norm
 from mne.minimum_norm import apply_inverse, make_inverse_operator
 
 import mne_deepsif
+from mne_deepsif.cache import cached
 
 PACKAGE = Path(mne_deepsif.__file__).parent
-SUITE = Path(__file__).parent
+BENCHMARKS = Path(__file__).parents[1]
 LAMBDA2 = (1.0, 1 / 9, 1 / 25, 1 / 100)
-# modules of the suite that decide what a cell holds
+# modules that decide what a cell holds
 SOURCES = (
-    *("cortex", "heads", "methods", "run"),
-    *("scenarios", "scores", "subjects", "waves"),
+    *("comparison/authors", "comparison/cortex", "comparison/heads"),
+    *("comparison/methods", "comparison/papers", "comparison/run"),
+    *("comparison/scenarios", "comparison/scores", "comparison/subjects"),
+    *("comparison/waves", "making/heads", "options"),
 )
 
 
@@ -60,6 +63,7 @@ def prepare_minimum_norm(problem, *, method, lambda2, loose, depth):
     """Prepare one of MNE's linear methods: a kernel, so that samples take no time."""
     info, inverse = problem.info, make_inverse(problem, loose, depth)
     pick_ori = "vector" if loose else None
+    normals = np.concatenate([s["nn"][s["vertno"]] for s in inverse["src"]])
 
     @cache
     def kernel(nave):
@@ -67,7 +71,7 @@ def prepare_minimum_norm(problem, *, method, lambda2, loose, depth):
         stc = apply_inverse(unit, inverse, lambda2, method, pick_ori)
         return stc.data.astype(np.float32), stc.vertices
 
-    return lambda evoked: apply_kernel(*kernel(evoked.nave), evoked)
+    return lambda evoked: apply_kernel(*kernel(evoked.nave), evoked, normals)
 
 
 @lru_cache(3)
@@ -78,11 +82,15 @@ def make_inverse(problem, loose, depth):
     )
 
 
-def apply_kernel(kernel, vertices, evoked):
-    """Apply a linear estimate; of three orientations, return the norm."""
+def apply_kernel(kernel, vertices, evoked, normals):
+    """Apply a linear estimate.
+
+    Of three orientations, return the norm, with the sign that it has along the normal.
+    """
     data = kernel @ evoked.data.astype(np.float32)
     if data.ndim == 3:  # (n_vertices, 3, n_times)
-        data = np.linalg.norm(data, axis=1)
+        sign = np.sign(np.einsum("vit,vi->vt", data, normals.astype(np.float32)))
+        data = sign * np.linalg.norm(data, axis=1)
     return mne.SourceEstimate(data, vertices, evoked.times[0], 1 / evoked.info["sfreq"])
 
 
@@ -166,6 +174,27 @@ def prepare_deepsif(problem, *, weights="generic"):
     return partial(mne_deepsif.apply_deepsif, fwd=operator, verbose="error")
 
 
+def prepare_personalised(problem, *, n_steps):
+    """Prepare the package's estimate with weights fitted to the head, kept on disk."""
+    arrays = problem.fwd["sol"]["data"], problem.noise_cov["data"]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def fit():
+        estimator = mne_deepsif.DeepSIFEstimator(n_steps=n_steps, random_state=0)
+        where = problem.fwd, problem.info, problem.noise_cov
+        return estimator.fit(*where, subjects_dir=problem.subjects_dir)
+
+    fitted = cached(
+        "personalised",
+        [version_of(PERSONALISED), digest, n_steps],
+        ".safetensors",
+        mne_deepsif.read_deepsif,
+        lambda fname, estimator: estimator.save(fname),
+        fit,
+    )
+    return prepare_deepsif(problem, weights=fitted)
+
+
 def prepare_comparator(problem, *, name, **settings):
     """Prepare CMEM or FAST-IRES."""
     from mne_deepsif import comparators
@@ -181,8 +210,14 @@ def comparator(name, *settings):
 
 
 OURS = ("inverse", "network", "data", "apply.py")
+PERSONALISED = "DeepSIF, personalised"
 METHODS = {
     "DeepSIF": Method(prepare_deepsif, reads=OURS),
+    PERSONALISED: Method(
+        prepare_personalised,
+        (dict(n_steps=500),),
+        reads=(*OURS, "training", "estimator.py"),
+    ),
     "MNE": minimum_norm("MNE", (0.0, 0.8)),
     "dSPM": minimum_norm("dSPM", (0.0, 0.8)),
     # these two undo the weighting by depth
@@ -201,7 +236,7 @@ METHODS = {
     "CMEM": comparator("cmem", {}, dict(active_variance=0.2)),
     "FAST-IRES": comparator("fast_ires", {}, dict(alpha=0.2), dict(alpha=1.0)),
 }
-SLOW = ("MxNE", "gamma-MAP", "CMEM", "FAST-IRES")
+SLOW = (PERSONALISED, "MxNE", "gamma-MAP", "CMEM", "FAST-IRES")
 
 
 def find_method(name):
@@ -217,7 +252,7 @@ def find_method(name):
 def version_of(name):
     """Hash all that the scores of a method depend on, beside the scenario."""
     folders = ("head", "metrics", "simulation", "stc_metrics", *find_method(name).reads)
-    files = [SUITE / f"{module}.py" for module in SOURCES]
+    files = [BENCHMARKS / f"{module}.py" for module in SOURCES]
     for part in folders:
         path = PACKAGE / part
         files += sorted(path.rglob("*")) if path.is_dir() else [path]

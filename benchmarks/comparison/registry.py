@@ -3,7 +3,10 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from dataclasses import replace
+
 from .heads import ERRORS, HeadSpec
+from .papers import SNRS, PapersHead, PapersSources
 from .scenarios import Scenario, Sources
 
 # a head that needs no file, on a mesh of every fourth vertex
@@ -44,7 +47,34 @@ PAIRS = {
     for low, high in ((20, 40), (40, 70), (70, 110))
     for correlation in (0.0, 0.5, 0.9)
 }
-CAPS = ("biosemi16", "biosemi32", "biosemi64", "biosemi128", "biosemi256")
+CAPS = (
+    *("biosemi16", "10-20", "biosemi32", "biosemi64", "biosemi128", "biosemi256"),
+    # no training has seen a net of this family
+    *("GSN-HydroCel-32", "GSN-HydroCel-64_1.0"),
+    *("GSN-HydroCel-128", "GSN-HydroCel-256"),
+)
+# the papers' task: numbers of sources, levels of the noise, and what differs from it
+ANY = {"1 to 3 sources": PapersSources()}
+NUMBERS = {f"{n} source{'s' * (n > 1)}": PapersSources((n,)) for n in (1, 2, 3)}
+NOISES = {f"1 to 3 sources, {snr:.0f} dB": PapersSources(snrs=(snr,)) for snr in SNRS}
+PAPERS_HEADS = (
+    PapersHead("authors", "authors", regions=True),
+    PapersHead("authors", "authors"),
+    PapersHead("template", "authors"),
+)
+HELMETS = ("biosemi64", "GSN-HydroCel-64_1.0", "mag", "mag tilted by 5°")
+FOLDS = ("", "sample", "folds of 2 mm", "folds of 3 mm", "folds of 4 mm")
+TWO = {
+    name: PapersSources((2,), **what)
+    for name, what in {
+        "2 sources": {},
+        "2 sources, resting EEG": dict(noise="resting EEG"),
+        "2 sources, resting EEG by channel": dict(noise="resting EEG by channel"),
+        "2 sources, correlated": dict(correlated=True),
+        "2 sources, deep": dict(deep=True),
+        "2 sources, 1-3 Hz": dict(slow=True),
+    }.items()
+}
 
 
 def on(sources, head, numbers):
@@ -80,7 +110,40 @@ def make_scenarios():
         "error": _of_errors(),
         "electrodes": _of_caps(),
         "baseline": _of_baselines(),
-        "quick": on({"radius 25 mm": Sources(radius=0.025)} | SILENCE, SMALL, (0,)),
+        # on a coarser mesh, for the methods that take seconds
+        "slow": _all(
+            {"radius 14 mm": Sources()},
+            [(replace(head, n_vertices=2562), numbers) for head, numbers in both],
+        ),
+        "quick": [
+            *on({"radius 25 mm": Sources(radius=0.025)} | SILENCE, SMALL, (0,)),
+            *on(ANY, PapersHead(library="small", n_vertices=2562), (0,)),
+        ],
+        **_of_papers(),
+    }
+
+
+def _of_papers():
+    """Vary the papers' task: the helmet, the head, the cortex."""
+    first, own = (0,), {"1 to 3 sources, a head of its own": PapersSources()}
+    real = [PapersHead("sample", kind) for kind in ("eeg", "mag")]
+    same = [PapersHead("template", f"sample {kind}") for kind in ("eeg", "mag")]
+    kinds = ("biosemi64", "mag")
+    random = [(PapersHead("random", kind), (0, 1, 2, 3)) for kind in kinds]
+    template = [(PapersHead(sensors=kind), first) for kind in kinds]
+    folds = [PapersHead("template", "sample mag", normals) for normals in FOLDS]
+    folds += [PapersHead("sample", "mag", normals) for normals in ("template", "")]
+    return {
+        "papers": _all(NUMBERS, [(head, first) for head in PAPERS_HEADS]),
+        "noises": _all(NOISES, [(head, first) for head in PAPERS_HEADS]),
+        "helmets": _all(ANY, [(PapersHead(sensors=x), first) for x in HELMETS]),
+        "heads": _all(ANY, template + random + [(x, first) for x in same + real]),
+        "folds": _all(ANY, [(head, first) for head in folds]),
+        "unlike": _all(TWO, [(PAPERS_HEADS[1], first)]),
+        "personal": [
+            *on(own, PapersHead("random", "biosemi64"), (4,)),
+            *on(ANY, PapersHead("sample", "mag"), first),
+        ],
     }
 
 

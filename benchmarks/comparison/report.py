@@ -8,6 +8,7 @@ import json
 import pandas as pd
 
 from .figures import plot
+from .papers import PUBLISHED, RULES
 from .registry import HEADLINE
 
 WHERE = ["scenario", "method", "choice", "settings", "rule", "metric"]
@@ -22,6 +23,7 @@ COLUMNS = (
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
+    ("s (median)", "seconds", ".2f"),
 )
 SILENT = (
     ("active cortex (cm²)", "area", ".1f"),
@@ -29,8 +31,16 @@ SILENT = (
     ("none explains half", "weak", ".2f"),
     ("failed", "failed", ".2f"),
 )
-FREE = ("peak", "auc", "ap", "dispersion", "failed")
+# of the papers' task: mean and SD over sources
+OF_SOURCES = (
+    ("LE (mm)", "le", ".2f"),
+    ("precision", "precision", ".2f"),
+    ("recall", "recall", ".2f"),
+    ("correlation", "correlation", ".2f"),
+)
+FREE = ("peak", "auc", "ap", "dispersion", "correlation", "failed", "seconds")
 OURS = "DeepSIF"
+NAME = "comparison"  # of the files of results
 REAL = ("Left visual", "Right Auditory")  # recordings in the headline
 
 
@@ -55,8 +65,10 @@ def read_rows(plan, choices, store):
     """
     frames = []
     for cell in plan:
+        record = store.load(cell)
+        seconds = [(int(n), "-", "seconds", s) for n, s in record["seconds"].items()]
         frame = pd.DataFrame(
-            store.load(cell)["rows"], columns=["sample", "rule", "metric", "value"]
+            record["rows"] + seconds, columns=["sample", "rule", "metric", "value"]
         )
         frame["scenario"], frame["method"] = cell.scenario.name, cell.method
         frame["settings"] = describe(cell.settings)
@@ -124,11 +136,59 @@ def table(summary, rules, scenario):
     return lines
 
 
+def is_papers(part):
+    """Say whether these rows of a summary are of the papers' task."""
+    return "missed" in set(part["metric"])
+
+
+def papers_table(summary, scenario):
+    """List a scenario of the papers' task, by both rules of activity.
+
+    Returns
+    -------
+    lines : list of tuple of str
+        The header, then two lines for each method and choice, then the papers' own
+        figures where they have some.
+    """
+    part = summary[summary["scenario"] == scenario]
+    names = (*(name for name, *_ in OF_SOURCES), "missed", "failed", "n")
+    lines = [("method", "settings", "rule", *names)]
+    for (method, choice), found in part.groupby(["method", "choice"], sort=False):
+        settings = found["settings"].iloc[0]
+        text = f"{choice}: {settings}" if settings else choice
+        for rule in RULES:
+            cells = [_spread(found, rule, *column[1:]) for column in OF_SOURCES]
+            cells += [cell_of(found, rule, "missed", ".3f")]
+            cells += [cell_of(found, rule, "failed", ".2f")]
+            n = int(found[found["metric"] == "failed"]["n"].iloc[0])
+            lines.append((method, text, rule, *cells, str(n)))
+    if scenario in PUBLISHED:
+        given = PUBLISHED[scenario]
+        cells = [
+            "{:{form}} ± {:{form}}".format(*given[metric], form=form)
+            if metric in given
+            else "-"
+            for _, metric, form in OF_SOURCES
+        ]
+        lines.append(("the papers", "their own head", "authors", *cells, "-", "-", "-"))
+    return lines
+
+
+def _spread(found, rule, metric, form):
+    """Return mean ± SD as text, or a dash if there is none."""
+    rule = "-" if metric in FREE else rule
+    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    if not one["n"].sum():
+        return "-"
+    return f"{one['mean'].iloc[0]:{form}} ± {one['sd'].iloc[0]:{form}}"
+
+
 def cell_of(found, rule, metric, form):
     """Return a mean as text, or a dash if there is none."""
     rule = "-" if metric in FREE else "otsu" if metric in ("empty", "weak") else rule
     one = found[(found["metric"] == metric) & (found["rule"] == rule)]
-    return f"{one['mean'].iloc[0]:{form}}" if one["n"].sum() else "-"
+    statistic = "median" if metric == "seconds" else "mean"
+    return f"{one[statistic].iloc[0]:{form}}" if one["n"].sum() else "-"
 
 
 def headline(summary, recordings):
@@ -200,7 +260,7 @@ def as_markdown(lines):
 
 
 # ---------------------------------------------------------------- files
-def write(rows, rules, stamp, folder):
+def write(rows, rules, stamp, folder, name=NAME):
     """Write the summary of rows, the tables and the figures.
 
     Parameters
@@ -213,24 +273,30 @@ def write(rows, rules, stamp, folder):
         Provenance.
     folder : Path
         Where to write, and where :func:`write_recordings` has written.
+    name : str
+        How the files' names begin. Recordings are only in the files of ``NAME``.
     """
     summary = summarise(rows)
-    summary.to_csv(folder / "comparison.csv", index=False, float_format="%.6g")
+    summary.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     names = ("scenario", "method", "settings", "rule")
     best = [dict(zip(names, (*key, rule))) for key, rule in rules.items()]
-    plot(rows, summary, folder)
+    plot(rows, summary, folder, name)
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
-    _dump(stamp | dict(summary=kept, rules=best), folder / "comparison.json")
-    recordings = read_recordings(folder)
+    _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
+    recordings = read_recordings(folder) if name == NAME else []
     lines = headline(kept, recordings)
     parts = ["# Comparison", as_markdown(lines) if len(lines) > 1 else ""]
     for scenario in dict.fromkeys(summary["scenario"]):
-        lines = table(summary, rules, scenario)
+        part = summary[summary["scenario"] == scenario]
+        if is_papers(part):
+            lines = papers_table(summary, scenario)
+        else:
+            lines = table(summary, rules, scenario)
         parts.append(f"## {scenario}\n\n{as_markdown(lines)}")
     if recordings:
         parts.append(f"## Recordings\n\n{as_markdown(recording_lines(recordings))}")
     text = "\n\n".join(parts) + "\n"
-    (folder / "comparison.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def _dump(record, fname):

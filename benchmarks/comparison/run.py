@@ -15,10 +15,9 @@ from mne.utils import logger
 from mne_deepsif.cohort.run import one_thread
 
 from ..provenance import provenance
-from .heads import make_head
 from .methods import find_method
 from .scenarios import Chunk, draw, head_of
-from .scores import as_rows, score, score_silence
+from .scores import as_rows, score_silence
 from .store import Cell
 
 PREPARED = 48  # methods in memory
@@ -37,17 +36,16 @@ def compute(cell):
     -------
     record : dict
         ``"rows"``: the scores, and whether the method failed; they depend on the cell
-        alone. ``"errors"``: why it failed, by sample. ``"seconds"``: of the estimates.
+        alone. ``"errors"``: why it failed, by sample. ``"seconds"``: processor time of
+        each estimate, by sample; what is prepared for a head does not count.
     """
-    rows, errors, seconds = [], {}, 0.0
+    rows, errors, seconds = [], {}, {}
     with one_thread():
         head, samples = draw(cell.scenario, cell.chunk)
         for sample in samples:
-            began = time.perf_counter()
             found = None
             try:
-                stc = _estimate(cell, sample.evoked)
-                seconds += time.perf_counter() - began
+                stc, seconds[sample.number] = _estimate(cell, sample.evoked)
                 found = _score(cell, stc, sample, head)
             except Exception as error:  # counted and shown, whatever it is
                 errors[sample.number] = f"{type(error).__name__}: {error}"[:300]
@@ -59,23 +57,25 @@ def compute(cell):
 def _estimate(cell, evoked):
     settings = json.dumps(cell.settings)
     prepared = _prepare(cell.method, settings, head_of(cell.scenario, cell.chunk))
+    began = time.thread_time()
     stc = prepared(evoked)
+    seconds = time.thread_time() - began
     if not np.isfinite(stc.data).all():
         raise ValueError("the estimate is not finite")
-    return stc
+    return stc, seconds
 
 
 @lru_cache(PREPARED)
 def _prepare(method, settings, spec):
     """Prepare a method for a head."""
-    problem = make_head(spec).problem
+    problem = spec.make().problem
     return find_method(method).prepare(problem, **json.loads(settings))
 
 
 def _score(cell, stc, sample, head):
-    # a head model may leave out vertices: nothing is estimated there
-    rows = score(stc.expand(head.cortex.vertices), sample, head)
-    if cell.scenario.sources.judged and find_method(cell.method).moments:
+    sources, moments = cell.scenario.sources, find_method(cell.method).moments
+    rows = sources.score(stc, sample, head, moments)
+    if sources.judged and moments:
         rows += score_silence(stc, sample, head)
     return rows
 

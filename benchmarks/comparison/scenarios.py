@@ -14,7 +14,8 @@ from zlib import crc32
 import mne
 import numpy as np
 
-from .heads import SFREQ, HeadSpec, make_head
+from .heads import SFREQ, HeadSpec
+from .scores import score
 from .waves import N_TIMES, WAVES
 
 # seeds of the samples that are scored, and of those that choose settings
@@ -70,6 +71,14 @@ class Sources:
     waves: str = "gaussian"
     judged: bool = False
 
+    def draw(self, head, scenario, number):
+        """Draw one sample."""
+        return draw_sample(head, scenario, number)
+
+    def score(self, stc, sample, head, moments):
+        """Score an estimate; a head model may leave out vertices, which are zero."""
+        return score(stc.expand(head.cortex.vertices), sample, head)
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -80,10 +89,10 @@ class Scenario:
     cell : str
         What the sources are. It seeds them: scenarios of the same cell have the same
         sources, as far as their heads allow.
-    sources : Sources
-        The sources.
-    head : HeadSpec
-        The head.
+    sources : Sources | PapersSources
+        The sources; they know how to ``draw`` and to ``score``.
+    head : HeadSpec | PapersHead
+        The head; it knows how to ``make`` itself.
     numbers : tuple of int
         Numbers of the heads that take turns.
     seed : int
@@ -99,11 +108,11 @@ class Scenario:
     @property
     def name(self):
         """The name in tables."""
-        head = self.head
-        text = f"{head.subject} {head.sensors}, error {head.error}"
-        if head.baseline != HeadSpec.baseline:
-            text += f", {head.baseline:.0f} s of baseline"
-        return f"{text}: {self.cell}"
+        return f"{self.head.name}: {self.cell}"
+
+    def seeds(self, number):
+        """Return what seeds a sample."""
+        return [self.seed, crc32(self.cell.encode()), number]
 
     def for_validation(self):
         """Return the same with samples of other seeds."""
@@ -140,9 +149,9 @@ def head_of(scenario, chunk):
 
 def draw(scenario, chunk):
     """Return the head of a chunk, and its samples (a generator)."""
-    head = make_head(head_of(scenario, chunk))
+    head = head_of(scenario, chunk).make()
     return head, (
-        draw_sample(head, scenario, number)
+        scenario.sources.draw(head, scenario, number)
         for number in chunk.samples(len(scenario.numbers))
     )
 
@@ -150,7 +159,7 @@ def draw(scenario, chunk):
 def draw_sample(head, scenario, number):
     """Draw one sample."""
     sources = scenario.sources
-    rng = np.random.default_rng([scenario.seed, crc32(scenario.cell.encode()), number])
+    rng = np.random.default_rng(scenario.seeds(number))
     patches, profiles = draw_patches(head.cortex, rng, sources)
     waves = draw_waves(rng, sources)
     start = rng.integers(head.noise.shape[1] - N_TIMES)

@@ -18,6 +18,9 @@ from mne_deepsif.head.template import (
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIBRARY_SEED = 9000  # of waveforms and background; training has others
+TILTS = {"mag": 0.0, "mag tilted by 5°": 5.0}  # degrees, of a helmet
+TEN_TWENTY = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split())
+MONTAGES = {"10-20": ("colin27_1020", TEN_TWENTY)}  # a montage of MNE, and channels
 SAMPLE_BEM = DATA / "sample" / "sample_fs5" / "bem"
 
 
@@ -59,8 +62,9 @@ def sensor_info(subject, sensors):
     subject : "sample" | "template"
         The head.
     sensors : str
-        Channel types joined by ``+``, such as ``"mag+eeg"``. On the template, ``"mag"``
-        or a montage of MNE.
+        Channel types joined by ``+``, such as ``"mag+eeg"``. On the template, a montage
+        of MNE, one of ``MONTAGES`` or ``TILTS``, ``"authors"`` (their 75 electrodes),
+        or the subject's, such as ``"sample mag"``.
 
     Returns
     -------
@@ -69,7 +73,16 @@ def sensor_info(subject, sensors):
     """
     if subject == "sample":
         return sample_info(sensors.split("+"))
-    return helmet(0.0) if sensors == "mag" else biosemi_info(montage=sensors)
+    if sensors.startswith("sample "):
+        return sample_info(sensors.removeprefix("sample "))
+    if sensors in TILTS:
+        return helmet(TILTS[sensors])
+    if sensors == "authors":
+        from .authors import read_info
+
+        return read_info()
+    montage, names = MONTAGES.get(sensors, (sensors, None))
+    return biosemi_info(montage=montage, ch_names=names)
 
 
 # ---------------------------------------------------------------- anatomy

@@ -1,4 +1,4 @@
-"""How the pretrained weights are made and released."""
+"""Making of what the package and its pages hold: weights, limits of trust, figures."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause

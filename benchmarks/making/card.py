@@ -233,7 +233,7 @@ def _describe_recordings(record, is_ours):
 
 
 def _describe_part(record, is_ours):
-    """Yield the scores of each cell of a part of benchmarks/generic.py, all of ours."""
+    """Yield the scores of each cell of a part of generic.json, all of ours."""
     scores = ("precision", "recall", "correlation")
     yield "data", "rule", "LE (mm)", "median", *scores, "missed", "n"
     for row in record["rows"]:

@@ -4,12 +4,12 @@
 #     bash benchmarks/making/gpu.sh BUNDLE OUT [MINUTES]
 #
 # Run it in a clone of the repository. BUNDLE is what
-# `python benchmarks/train_prior.py bundle` wrote. The machine needs PyTorch, NumPy,
+# `python -m benchmarks.making.weights bundle` wrote. The machine needs PyTorch, NumPy,
 # lazy_loader and safetensors, and no network; PYTHON names its interpreter, if that
 # is not `python3`. OUT gets the weights in files of at most
 # 14 MiB, a log and a record; the checkpoint, which is larger, stays in
 # the folder RUN (a new one in /tmp, if it is not set), from which a stopped run goes on.
-# `python benchmarks/train_prior.py export` makes a model file of them. On several GPUs,
+# `python -m benchmarks.making.weights export` makes a model file of them. On several GPUs,
 # call the command below by `torchrun --nproc_per_node N -m` instead of Python's `-m`.
 set -euo pipefail
 

@@ -29,7 +29,7 @@ from mne_deepsif.inverse import model, plan, span
 from mne_deepsif.network import architectures
 
 from ..comparison.subjects import biosemi_info
-from ..provenance import ROOT, as_lines, provenance
+from ..provenance import ROOT, Lines
 
 SFREQ, N_WINDOW, N_PIECE = 1000.0, 500, 50
 # what the table of the time calls the functions that it watches
@@ -52,13 +52,8 @@ PARTS = {
     ],
     "MNE objects": [(front, "make_plan"), (front, "make_stc")],
 }
-LINES = []
-
-
-def say(text=""):
-    """Print a line and keep it for the file."""
-    print(text, flush=True)
-    LINES.append(text)
+LINES = Lines()
+say = LINES.say
 
 
 # ---------------------------------------------------------------- data
@@ -281,7 +276,7 @@ def main():
     parser.add_argument("--results", type=Path, default=results)
     args = parser.parse_args()
     mne.set_log_level("ERROR")
-    say("\n".join(as_lines(provenance())))
+    LINES.say_provenance()
     say(f"{args.threads} thread(s) of torch")
     info, data = biosemi_info(SFREQ), make_data(20_000)
     fwd = mne_deepsif.make_template_forward(info)
@@ -291,7 +286,7 @@ def main():
     share_out(calls, max(3, args.runs // 4))
     settle(operator, data, args.runs)
     run_hour(operator, data, args.minutes)
-    (args.results / "latency.txt").write_text("\n".join(LINES) + "\n")
+    LINES.write(args.results / "latency.txt")
 
 
 if __name__ == "__main__":

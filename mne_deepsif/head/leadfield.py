@@ -232,6 +232,34 @@ def make_vertex_gain(info, fwd, noise_cov, ch_names=None, rank=None, nave=1):
     return VertexGain(info, projector @ gain, normals, projector, whitener)
 
 
+def whiten_evoked(evoked, fwd, noise_cov, rank=None):
+    """Whiten a response, and the gain of the vertices.
+
+    Parameters
+    ----------
+    evoked : Evoked
+        The response.
+    fwd : Forward
+        Forward solution.
+    noise_cov : Covariance | None
+        Noise covariance; None takes an ad hoc one.
+    rank : None | 'info' | 'full' | dict
+        Rank of the noise covariance.
+
+    Returns
+    -------
+    gain_white : array of shape (rank, n_vertices)
+        Gain along the normals.
+    data_white : array of shape (rank, n_times)
+        The data, in units of the noise of a single trial.
+    """
+    if noise_cov is None:
+        noise_cov = mne.make_ad_hoc_cov(evoked.info)
+    vertex = make_vertex_gain(evoked.info, fwd, noise_cov, rank=rank)
+    picks = [evoked.ch_names.index(name) for name in vertex.info["ch_names"]]
+    return vertex.whitener @ vertex.gain, vertex.whitener @ evoked.data[picks]
+
+
 def surface_graph(src):
     """Connect neighbouring vertices of a source space.
 

@@ -6,7 +6,7 @@ overlap, which fails for kernels with many arrays. These two types say it instea
 ``store``, ``splat`` and a few conversions. LLVM cuts them to what the processor has
 (AVX-512, AVX2, NEON). Arithmetic uses fast-math rules: no NaN or infinity.
 
-What these vectors are worth beside plain loops: ``benchmarks/lanes.py``.
+What these vectors are worth beside plain loops: ``benchmarks/timing/lanes.py``.
 """
 
 # Authors: the mne_deepsif developers

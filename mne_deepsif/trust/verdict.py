@@ -136,7 +136,7 @@ def _unlike_training(leadfield, sfreq, model):
 
 @lru_cache
 def read_calibration():
-    """Read the numbers that ``benchmarks/trust.py fit`` found."""
+    """Read the numbers that ``benchmarks.making.trust fit`` found."""
     return json.loads((PACKAGE_DATA / "trust.json").read_text(encoding="utf-8"))
 
 

@@ -197,7 +197,7 @@ def _in_order(rates, constants):
 # ------------------------------------------------------------- The Virtual Brain
 
 # tvb-library 2.10: HeunDeterministic, dt = 0.5, SigmoidalJansenRit(a=1), PSP of
-# parcels 0, 5, 11 each 100 ms; made by benchmarks/jansen_rit.py
+# parcels 0, 5, 11 each 100 ms; made by benchmarks/studies/jansen_rit.py
 TVB = {
     None: [
         [2.285395, 1.117276, 6.236141, 1.679893, 5.643143]

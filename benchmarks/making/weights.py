@@ -2,10 +2,10 @@
 
 Steps, each of which can be run again, alone or after others::
 
-    python benchmarks/train_prior.py heads --out /tmp/prior
-    python benchmarks/train_prior.py bundle --out /tmp/prior
+    python -m benchmarks.making.weights heads --out /tmp/prior
+    python -m benchmarks.making.weights bundle --out /tmp/prior
     python -m mne_deepsif.training /tmp/prior/bundle.npz /tmp/prior/run
-    python benchmarks/train_prior.py export --out /tmp/prior --fname X.safetensors
+    python -m benchmarks.making.weights export --out /tmp/prior --fname X.safetensors
 
 The network's answer is the prior of a minimum norm over patterns finer than parcels. So
 the loss is that of the minimum norm's estimate. ``heads`` stores gains of all
@@ -28,17 +28,7 @@ from typing import NamedTuple
 
 import mne
 import numpy as np
-from options import SMALL_LIBRARY, parse_args
 from scipy import sparse
-from train_generic import (
-    STANDARD,
-    displaced_parcels,
-    eeg_info,
-    folded_normals,
-    meg_info,
-    misplaced,
-    random_head,
-)
 
 from mne_deepsif import Model
 from mne_deepsif.cache import whole_file
@@ -59,6 +49,17 @@ from mne_deepsif.training.generic import (
     SFREQ,
     read_weights,
     start_network,
+)
+
+from ..options import SMALL_LIBRARY, parse_args
+from .heads import (
+    STANDARD,
+    displaced_parcels,
+    eeg_info,
+    folded_normals,
+    meg_info,
+    misplaced,
+    random_head,
 )
 
 HEAD_SEED = 777

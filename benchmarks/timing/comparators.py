@@ -1,6 +1,6 @@
 """cMEM and FAST-IRES beside sLORETA and DeepSIF: one patch on the sample subject.
 
-    python benchmarks/comparators.py [--n 2]
+    python -m benchmarks.timing.comparators [--n 2]
 
 Prints every figure and writes them to ``benchmarks/results/comparators.txt``
 (doc/comparators.rst shows them). ``../shared/data`` must lie beside the checkout.
@@ -13,8 +13,6 @@ from time import thread_time
 
 import mne
 import numpy as np
-from options import parse_args
-from provenance import ROOT, as_lines, provenance
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -22,6 +20,9 @@ from mne_deepsif import apply_deepsif, stc_metrics
 from mne_deepsif.comparators import apply_cmem, apply_fast_ires
 from mne_deepsif.head.channels import make_whitener
 from mne_deepsif.head.leadfield import surface_graph
+
+from ..options import parse_args
+from ..provenance import ROOT, as_lines, provenance
 
 FOLDER = ROOT.parent / "shared" / "data" / "sample"
 N_VERTICES = 2562  # of each hemisphere: ico4

@@ -1,6 +1,6 @@
 """From the files of many systems to sources on the template.
 
-    python benchmarks/readers.py      # writes results/readers.json, readers.txt
+    python -m benchmarks.studies.readers      # writes results/readers.json, readers.txt
 
 Each file is opened with its reader of MNE and used as it is: the reference becomes the
 average, the noise ad hoc. Where a file has no positions of EEG electrodes, those of the
@@ -26,10 +26,11 @@ from typing import NamedTuple
 import mne
 import numpy as np
 from mne.io.constants import FIFF
-from options import parse_args
-from provenance import ROOT, as_lines, provenance
 
 import mne_deepsif
+
+from ..options import parse_args
+from ..provenance import ROOT, as_lines, provenance
 
 READERS = ROOT.parent / "shared" / "data" / "readers"
 PERSYST = "Persyst/sub-pt1_ses-02_task-monitor_acq-ecog_run-01_clip2.lay"

@@ -1,6 +1,6 @@
 """The papers' network on the papers' own gain: the reference point.
 
-    python benchmarks/published.py [--minutes 30] [--n 300]
+    python -m benchmarks.studies.published [--minutes 30] [--n 300]
 
 Trains ``architecture="published"`` (``encoder="sensors"``) for the given number of
 processor minutes on the authors' 75-channel gain and 994 regions, and our compact
@@ -28,8 +28,6 @@ from pathlib import Path
 import mne
 import numpy as np
 import torch
-from options import parse_args
-from provenance import ROOT, as_lines, provenance
 from scipy.io import loadmat
 
 import mne_deepsif
@@ -44,6 +42,9 @@ from mne_deepsif.simulation.connectome import NMM_994_INDEX
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.batches import TrainingLeadfield
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
+
+from ..options import parse_args
+from ..provenance import ROOT, Lines, provenance
 
 DATA = ROOT.parent / "shared" / "data" / "reference"
 TRAIN_SEED, TEST_SEED = 1, 9000  # of the libraries
@@ -62,13 +63,8 @@ CONDITIONS = """
 Held-out waveforms, patches, background and noise; 1 s at 500 Hz, noise drawn there as
 the authors' scripts do (5, 10, 15, 20 dB nominal, power halved), 10-15 dB over
 background. Scores per source, mean ± SD (median); LE one-sided; n: sources"""
-LINES = []
-
-
-def say(text=""):
-    """Print a line and keep it for the file."""
-    print(text, flush=True)
-    LINES.append(text)
+LINES = Lines()
+say = LINES.say
 
 
 # ---------------------------------------------------------------- the papers' head
@@ -244,7 +240,7 @@ def make_model(kind, trainer, parcels):
         n_times=trainer.options.n_times,
         architecture=kind.architecture,
         ch_names=list(labels) if kind.encoder == "sensors" else None,
-        recipe={"script": "benchmarks/published.py", "n_steps": trainer.step},
+        recipe={"script": "benchmarks.studies.published", "n_steps": trainer.step},
         history=list(trainer.history),
     )
 
@@ -345,7 +341,7 @@ def main():
     device = resolve_device(args.device)
     out = args.out or mne_deepsif.data_path() / f"published-{args.minutes:g}"
     out.mkdir(parents=True, exist_ok=True)
-    say("\n".join(as_lines(provenance())))
+    LINES.say_provenance()
     parcels, gain = read_parcels(), read_gain()
     kinds = [Published(gain, args), Compact(gain, args)]
     models, records = [], {}
@@ -360,7 +356,7 @@ def main():
         report(n_sources, scores)
     say(PAPERS)
     fname = args.results / "published.txt"
-    fname.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    LINES.write(fname)
     text = json.dumps(provenance() | records, indent=1)
     fname.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 

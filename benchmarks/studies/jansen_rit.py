@@ -1,6 +1,6 @@
 """Speed of the neural masses, and agreement with The Virtual Brain.
 
-python benchmarks/jansen_rit.py [--tvb-python PATH] [--connectome ZIP] [--quick]
+python -m benchmarks.studies.jansen_rit [--tvb-python PATH] [--connectome ZIP] [--quick]
     [--parts speed agreement] [--results FOLDER]
 
 Prints network-seconds per second (wall) and per core and second (processor time, which
@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from options import parse_args
 from scipy import sparse
 from scipy.signal import find_peaks, welch
 from scipy.stats import t as student
@@ -38,8 +37,10 @@ from mne_deepsif.simulation.connectome import (
 )
 from mne_deepsif.simulation.jansen_rit import INPUT_SETTINGS, simulate_jansen_rit
 
-HERE = Path(__file__).parent
-SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
+from ..options import parse_args
+from ..provenance import ROOT
+
+SHARED = ROOT.parent / "shared/data/reference/connectivity_998.zip"
 # Counted by hand in the kernel, per parcel and step: six sigmoids of 25, slopes and
 # update 65, noise 30; and two per tract.
 FLOPS, FLOPS_PER_TRACT = 245, 2
@@ -128,7 +129,7 @@ def run_tvb(python, **options):
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/in.npz", f"{folder}/out.npz"]
         np.savez(files[0], **options)
-        command = [python, str(HERE / "jansen_rit_tvb.py"), *files]
+        command = [python, str(Path(__file__).with_name("jansen_rit_tvb.py")), *files]
         subprocess.run(command, check=True, capture_output=True)
         out = np.load(files[1])
         return out["psp"], float(out["seconds"])

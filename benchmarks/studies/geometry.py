@@ -1,12 +1,13 @@
 """How often wrong positions of electrodes are passed over, and right ones called wrong.
 
-    python benchmarks/geometry.py --n 10   # writes results/geometry.json, geometry.txt
+    python -m benchmarks.studies.geometry --n 10
 
 Positions of caps with known and with unknown names are spoilt at random, and simulated
 patches are estimated with them. A case is harmful if an estimate is more than 20 mm off
 that is at most 2 mm off with the right positions, and missed if it is harmful and
 nothing was said. Right positions are MNE's montages on heads of 0.7 to 1.15 times the
-size, with every electrode displaced, parts of them, and real recordings.
+size, with every electrode displaced, parts of them, and real recordings. Writes
+``results/geometry.json`` and ``geometry.txt``.
 """
 
 # Authors: the mne_deepsif developers
@@ -19,8 +20,6 @@ from unittest import mock
 
 import mne
 import numpy as np
-from options import parse_args
-from provenance import ROOT, as_lines, provenance
 from scipy.spatial.transform import Rotation
 
 import mne_deepsif
@@ -31,6 +30,9 @@ from mne_deepsif.head.template import (
     make_template_source_space,
     make_template_trans,
 )
+
+from ..options import parse_args
+from ..provenance import ROOT, as_lines, provenance
 
 SHARED = ROOT.parent / "shared" / "data"
 CAPS = "biosemi64", "easycap-M1", "fsaverage_1020", "GSN-HydroCel-128", "biosemi128"

@@ -1,6 +1,6 @@
 """The figures of "Figures and reports" in the documentation.
 
-    python benchmarks/figures_viz.py
+    python -m benchmarks.making.figures_viz
 
 Two sources on the template's head, 64 electrodes, 15 dB. Figures go to ``doc/figures``.
 """
@@ -13,9 +13,10 @@ import argparse
 import matplotlib
 import mne
 import numpy as np
-from options import figures_folder, parse_args
 
 import mne_deepsif
+
+from ..options import figures_folder, parse_args
 
 # MNI coordinates (m) near which the sources are: temporal left, parietal right
 PLACES = (-0.060, -0.025, 0.000), (0.035, -0.055, 0.050)

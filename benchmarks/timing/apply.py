@@ -1,6 +1,6 @@
 """Time, memory and amplitudes of the front doors, beside MNE's sLORETA and LCMV.
 
-    python benchmarks/apply.py [--parts evoked latency ...] [--runs 5] [--minutes 60]
+    python -m benchmarks.timing.apply [--parts evoked ...] [--runs 5] [--minutes 60]
 
 Every figure is the median of ``--runs`` runs after a first one, in a process of its
 own; "peak" is the most memory that this process ever had (VmHWM), imports included.
@@ -12,6 +12,7 @@ they must be.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,13 +22,15 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from options import parse_args
-from provenance import as_lines, provenance
 
 import mne_deepsif
 
+from ..options import parse_args
+from ..provenance import ROOT, Lines
+
 METHODS = ("DeepSIF", "sLORETA", "LCMV")
 PARTS = {
+    "start": "imports, and the template's forward of 64 channels, in fresh processes",
     "evoked": "1 s of 64 channels at 1 kHz, from forward and covariance each time",
     "prepared": "the same with operator, inverse operator or filters prepared",
     "latency": "0.5 s of 64 channels at 1 kHz, prepared",
@@ -35,13 +38,8 @@ PARTS = {
     "epochs": "100 epochs of 1 s, prepared, one estimate in memory at a time",
     "raw": "{minutes} minutes of 64 channels at 1 kHz from a file, one label",
 }
-LINES = []
-
-
-def say(text=""):
-    """Print a line and keep it for the file."""
-    print(text, flush=True)
-    LINES.append(text)
+LINES = Lines()
+say = LINES.say
 
 
 # ---------------------------------------------------------------- data
@@ -144,8 +142,8 @@ def worker(part, method, n_runs, fname):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    seconds = seconds[part != "raw" :]
-    print(json.dumps(dict(seconds=seconds, peak=peak_memory())))
+    first, seconds = seconds[0], seconds[part != "raw" :]
+    print(json.dumps(dict(seconds=seconds, first=first, peak=peak_memory())))
 
 
 def peak_memory():
@@ -156,8 +154,9 @@ def peak_memory():
 
 def run_worker(*args):
     """Start this script for one part and method; return what it prints."""
-    command = [sys.executable, __file__, "--worker", *map(str, args)]
-    out = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.timing.apply", "--worker"]
+    command += map(str, args)
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if out.returncode:
         return None, out.stderr.strip().splitlines()[-1][:60]
     return json.loads(out.stdout or "null"), ""
@@ -181,7 +180,48 @@ def speed(part, methods, n_runs, n_minutes, fname):
         line += f"({1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f})"
         if part == "raw":
             line += f", {60 * n_minutes / median:.0f} x real time"
+        else:
+            line += f", the first {result['first']:.2f} s"
         say(f"{line}, peak {result['peak']:.2f} GB")
+
+
+IMPORT = """
+import time
+times = [time.perf_counter()]
+import mne
+times.append(time.perf_counter())
+import mne_deepsif
+times.append(time.perf_counter())
+print(times[1] - times[0], times[2] - times[1])
+"""
+FORWARD = """
+import time
+from benchmarks.timing.apply import make_info, mne_deepsif
+began, info = time.perf_counter(), make_info()
+mne_deepsif.make_template_forward(info, verbose="error")
+print(time.perf_counter() - began)
+"""
+
+
+def start():
+    """Print how long it takes until the first estimate can begin."""
+    say(f"\n== start: {PARTS['start']}")
+    mne_alone, package = np.median([run_code(IMPORT) for _ in range(3)], axis=0)
+    say(f"import mne {mne_alone:.2f} s, then import mne_deepsif {package:.3f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        for what in ("from nothing", "head in the cache"):
+            seconds = run_code(FORWARD, MNE_DEEPSIF_DATA=folder)[0]
+            say(f"template forward, {what}: {seconds:.1f} s")
+
+
+def run_code(code, **environment):
+    """Run Python code in a process of its own; return the numbers that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        **dict(env=os.environ | environment, cwd=ROOT, check=True, text=True),
+        stdout=subprocess.PIPE,  # errors go where ours go
+    )
+    return [float(number) for number in done.stdout.split()]
 
 
 def amplitude(n_samples):
@@ -249,7 +289,7 @@ def main():
         if part == "file":
             return make_raw_file(fname, int(n_runs))
         return worker(part, method, int(n_runs), fname)
-    say("\n".join(as_lines(provenance())))
+    LINES.say_provenance()
     with tempfile.TemporaryDirectory() as folder:
         fname = Path(folder) / "long_raw.fif"
         if "raw" in args.parts:
@@ -257,13 +297,15 @@ def main():
         for part in args.parts:
             if part == "amplitude":
                 amplitude(args.n)
+            elif part == "start":
+                start()
             else:
                 speed(part, args.methods, args.runs, args.minutes, fname)
     fname = args.results / "apply.txt"
     chosen = [] if args.parts == names else args.parts
     chosen = chosen + ([] if args.methods == list(METHODS) else args.methods)
     fname = fname.with_stem("-".join([fname.stem, *chosen]))  # not in place of all
-    fname.write_text("\n".join(LINES) + "\n")
+    LINES.write(fname)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time, memory and size of a library of at least 50 000 spikes, from nothing.
 
-    python benchmarks/library.py [--sfreq 125]
+    python -m benchmarks.timing.library [--sfreq 125]
 
 Each library is built in a fresh process and an empty folder (the kernel's compilation
 included where numba has not cached it). Prints and writes results/library.json.
@@ -19,7 +19,10 @@ import sys
 import tempfile
 import time
 
-from options import parse_args
+from ..options import parse_args
+from ..provenance import ROOT
+
+MODULE = "benchmarks.timing.library"
 
 # half of a mixed library is spikes as they are
 LIBRARIES = {
@@ -63,7 +66,8 @@ def build_apart(options):
     """Run :func:`build` in a fresh process and an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         out = subprocess.run(
-            [sys.executable, __file__, "--build", json.dumps(options)],
+            [sys.executable, "-m", MODULE, "--build", json.dumps(options)],
+            cwd=ROOT,
             env=os.environ | {"MNE_DEEPSIF_DATA": folder},
             check=True,
             stdout=subprocess.PIPE,

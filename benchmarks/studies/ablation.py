@@ -1,12 +1,12 @@
 """What helps the network, at equal compute: variants trained for the same time.
 
-    python benchmarks/ablation.py --out /tmp/generic [--minutes 1] [--only base ...]
+    python -m benchmarks.studies.ablation BUNDLE [--minutes 1] [--only base ...]
 
-``--out`` is the folder in which ``benchmarks/train_generic.py library`` has put
-``training.npz``. Each variant runs in a process of its own, on one thread: the time of
-an update is measured first, then the learning rate falls over as many updates as fit in
-``--minutes``. The error is that on the validation heads (1 = nothing explained), always
-over all times of the window. Results go to results/ablation.json, variant by variant.
+``benchmarks.making.weights`` makes the bundle of heads. Each variant runs in a process
+of its own, on one thread: the time of an update is measured first, then the learning
+rate falls over as many updates as fit in ``--minutes``. The error is that on the last
+head (1 = nothing explained), always over all times of the window. Results go to
+results/ablation.json, variant by variant.
 """
 
 # Authors: the mne_deepsif developers
@@ -23,13 +23,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch._dynamo  # noqa: F401 optimisers import it: here once, not for each variant
-from options import parse_args
-from provenance import provenance
 from torch import nn
-from train_parcels import read_training_set
 
+from mne_deepsif.head.parcels import make_template_parcels
 from mne_deepsif.network import architectures, encoder
+from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training import batches, trainer
+from mne_deepsif.training.batches import TrainingLeadfield
+from mne_deepsif.training.bundle import read_bundle
+from mne_deepsif.training.heads import KINDS, draw_sensors
+
+from ..options import SMALL_LIBRARY, parse_args
+from ..provenance import provenance
 
 
 # ------------------------------------------------------------- patches of the modules
@@ -352,7 +357,42 @@ VARIANTS = {
 }
 
 
-def run_variant(name, fname, seconds, small):
+def make_training_set(bundle, small):
+    """Return a library, leadfields to train on, and leadfields of the last head."""
+    options = SMALL_LIBRARY if small else dict(random_state=1)
+    library = make_library(make_template_parcels(), **options)
+    cortex, heads, _ = read_bundle(bundle)
+    *others, last = heads.values()
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    n_train, n_validation = (2, 2) if small else (64, 16)
+
+    def draw_some(some, n_leadfields):
+        chosen = (some[number % len(some)] for number in range(n_leadfields))
+        return [draw_leadfield(head, cortex, rng, generator) for head in chosen]
+
+    # a smoke run has one head
+    return (
+        library,
+        draw_some(others or [last], n_train),
+        draw_some([last], n_validation),
+    )
+
+
+def draw_leadfield(head, cortex, rng, generator):
+    """Draw sensors and folds of a head, and return the gain of its parcels."""
+    kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+    normals = head.normals[rng.integers(len(head.normals))]
+    parcel = head.parcel[rng.integers(len(head.parcel))]
+    gain = draw_sensors(head, kind, normals, rng, generator).assumed
+    used = torch.nonzero(parcel >= 0)[:, 0]
+    owner, n_parcels = parcel[used], len(cortex.parcel_areas)
+    counts = torch.bincount(owner, minlength=n_parcels).clamp_min(1)
+    share = (cortex.parcel_areas / counts)[owner]
+    total = torch.zeros(len(gain), n_parcels).index_add(1, owner, gain[:, used] * share)
+    return TrainingLeadfield(total.numpy(), np.eye(len(total), dtype=np.float32))
+
+
+def run_variant(name, bundle, seconds, small):
     """Train one variant in this process and return its figures."""
     torch.set_num_threads(1)
     sizes, options, patch = VARIANTS[name]
@@ -360,9 +400,7 @@ def run_variant(name, fname, seconds, small):
     options = (SMALL_OPTIONS if small else {}) | options
     if patch is not None:
         patch()
-    library, leadfields, validation = read_training_set(fname)
-    n_kept = 2 if small else 64  # quick to prepare
-    leadfields = leadfields[:: max(1, len(leadfields) // n_kept)]
+    library, leadfields, validation = make_training_set(bundle, small)
     n_parcels = len(library.background)
 
     def make_trainer(n_steps, callback=None):
@@ -398,13 +436,13 @@ def run_variant(name, fname, seconds, small):
 def main():
     """Run the variants, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("bundle", type=Path, help="heads to draw leadfields from")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS))
     args = parse_args(parser, smoke=True)
     if args.smoke:
         args.minutes = 0.0
-    fname, seconds = args.out / "training.npz", 60 * args.minutes
+    seconds = 60 * args.minutes
     result = args.results / "ablation.json"
     results = json.loads(result.read_text()) if result.exists() else {}
     results |= provenance()
@@ -412,7 +450,7 @@ def main():
     fork = get_context("fork")  # torch is imported there, and nothing is patched
     for name in args.only or VARIANTS:
         with ProcessPoolExecutor(1, fork) as pool:
-            job = pool.submit(run_variant, name, fname, seconds, args.smoke)
+            job = pool.submit(run_variant, name, args.bundle, seconds, args.smoke)
             figures = job.result()
         variants[name] = {"minutes": args.minutes} | figures
         print(f"{name:50s} {figures['error']:.4f} {figures['updates']:5d} updates")

@@ -1,8 +1,8 @@
 """How to personalise: learning rate, updates, and what is trained.
 
-    python benchmarks/personalisation.py [--updates 400] [--only ...]
+    python -m benchmarks.studies.personalisation [--updates 400] [--only ...]
 
-Starts from the generic weights on two heads that neither training nor ``generic.py``
+Starts from the generic weights on two heads that neither training nor the comparison
 has: 64 electrodes, and 102 magnetometers over a cortex with folds of its own. Prints
 the validation loss of ``fit`` before and after: how far estimates are from the truth,
 with waveforms and background that the fit does not train on. Results go to
@@ -20,17 +20,18 @@ import time
 import mne
 import numpy as np
 import torch
-from comparison.subjects import biosemi_info, helmet
-from generic import N_HEADS, head_forward, keep_memory
-from options import SMALL_LIBRARY, parse_args
-from provenance import provenance
-from train_generic import folded_normals, with_normals
 
 from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.weights import load_model
 from mne_deepsif.simulation.library import make_library
 from mne_deepsif.training.personal import make_personal_leadfield
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
+
+from ..comparison.papers import random_forward
+from ..comparison.subjects import biosemi_info, helmet
+from ..making.heads import folded_normals, with_normals
+from ..options import SMALL_LIBRARY, parse_args
+from ..provenance import provenance
 
 # name: (learning rate, factor of the updates, parameters that are trained)
 VARIANTS = {
@@ -47,14 +48,14 @@ VARIANTS = {
 def make_electrodes(ico):
     """Return Info and forward of the head with electrodes."""
     info = biosemi_info()
-    return info, head_forward(info, N_HEADS + 1, ico)
+    return info, random_forward(info, 5, ico)
 
 
 def make_folded(ico):
     """Return Info and forward of the magnetometers over a cortex with other folds."""
     info = helmet(0.0)
-    fwd = head_forward(info, N_HEADS + 2, ico)
-    folds = folded_normals(fwd["src"], np.random.default_rng(N_HEADS + 2), 3e-3)
+    fwd = random_forward(info, 6, ico)
+    folds = folded_normals(fwd["src"], np.random.default_rng(6), 3e-3)
     return info, with_normals(fwd, folds)
 
 
@@ -86,7 +87,6 @@ def main():
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     args = parse_args(parser, smoke=True)
     mne.set_log_level("ERROR")
-    keep_memory()
     start = load_model("generic")
     options = SMALL_LIBRARY if args.smoke else dict(sfreq=start.sfreq)
     library = make_library(start.parcels, **options)

@@ -1,6 +1,6 @@
 """Draw the figures of doc/simulation.rst.
 
-    python benchmarks/figures_simulation.py [--tvb-python PATH] [--connectome ZIP]
+    python -m benchmarks.making.figures_simulation [--tvb-python PATH]
 
 With ``--tvb-python`` The Virtual Brain simulates once (minutes); its spectrum is kept
 in results/spectrum_tvb.json; else the stored one is drawn, if there is one. The figures
@@ -23,7 +23,6 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
-from options import figures_folder, parse_args
 from PIL import Image
 from scipy.signal import welch
 
@@ -46,8 +45,11 @@ from mne_deepsif.simulation.waveforms import (
     make_spikes,
 )
 
-HERE = Path(__file__).parent
-SHARED = HERE.parents[1] / "shared/data/reference/connectivity_998.zip"
+from ..options import figures_folder, parse_args
+from ..provenance import ROOT
+
+TVB = ROOT / "benchmarks" / "studies" / "jansen_rit_tvb.py"
+SHARED = ROOT.parent / "shared/data/reference/connectivity_998.zip"
 LOWEST = 0.6  # amplitude at the dark end of the patches' colours
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -142,7 +144,7 @@ def run_tvb(python, connectome, fname, duration=6.0):
             speed=3.0,
             initial=np.zeros(6),
         )
-        command = [python, str(HERE / "jansen_rit_tvb.py"), *files]
+        command = [python, str(TVB), *files]
         subprocess.run(command, check=True, capture_output=True)
         psp = np.load(files[1])["psp"][:, 2000::4]
     frequencies, power = spectrum(psp[None])

@@ -1,12 +1,13 @@
 """Calibrate and test the trust report on simulated recordings.
 
-    python benchmarks/trust.py fit --n 200     # writes mne_deepsif/data/trust.json
-    python benchmarks/trust.py test --n 200    # writes results/trust.txt and the figure
+    python -m benchmarks.making.trust fit --n 200
+    python -m benchmarks.making.trust test --n 200
 
-With ``--results`` all of them go to that folder. To be run again, in this order,
-whenever the generic weights change. ``--n`` is the number of good recordings; there are
-as many with an artefact. Heads, montages, patches, waveforms and noise of ``fit`` and
-``test`` share no seed, and no head.
+``fit`` writes ``mne_deepsif/data/trust.json``, ``test`` ``results/trust.txt`` and the
+figure; with ``--results`` all of them go to that folder. To be run again, in this
+order, whenever the generic weights change. ``--n`` is the number of good recordings;
+there are as many with an artefact. Heads, montages, patches, waveforms and noise of
+``fit`` and ``test`` share no seed, and no head.
 """
 
 import argparse
@@ -14,8 +15,6 @@ import json
 
 import mne
 import numpy as np
-from options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
-from provenance import as_lines, provenance
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
@@ -35,6 +34,9 @@ from mne_deepsif.simulation.library import make_library
 from mne_deepsif.trust.confidence import confidence_of, estimate_again, stability
 from mne_deepsif.trust.features import FEATURES, measure_features
 from mne_deepsif.trust.verdict import KINDS, classify, list_reasons
+
+from ..options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
+from ..provenance import as_lines, provenance
 
 SEEDS = {"fit": 1_205, "test": 88_305}
 N_HEADS = 3  # of fit, and as many others of test
@@ -319,7 +321,7 @@ def fit(n_samples, small, results):
             "intercept": round(float(chance.intercept_[0]), 5),
         },
         "limits": choose_limits(scores, explained, y == 0),
-        "made_by": f"benchmarks/trust.py fit --n {n_samples}",
+        "made_by": f"python -m benchmarks.making.trust fit --n {n_samples}",
     }
     fname = (PACKAGE_DATA if results == RESULTS else results) / "trust.json"
     fname.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

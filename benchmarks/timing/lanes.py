@@ -1,6 +1,6 @@
 """What explicit SIMD vectors are worth: the integrator beside plain numba loops.
 
-    python benchmarks/lanes.py [--repeats 9] [--duration 2] [--results FOLDER]
+    python -m benchmarks.timing.lanes [--repeats 9] [--duration 2] [--results FOLDER]
 
 ``mne_deepsif.simulation._lanes`` gives LLVM vectors of 16 numbers. This script has the
 same integrator in plain loops over 16 lanes, with the same polynomials and generator,
@@ -21,11 +21,12 @@ import time
 import mne
 import numpy as np
 from numba import njit
-from options import parse_args
-from provenance import provenance
 
 import mne_deepsif
 from mne_deepsif.simulation import _blocks, _lanes
+
+from ..options import parse_args
+from ..provenance import ROOT, provenance
 
 PROCESSORS = {"this processor": {}, "Haswell (AVX2)": {"NUMBA_CPU_NAME": "haswell"}}
 N_LANES, N_ROWS = _lanes.N_LANES, 9
@@ -214,10 +215,11 @@ def time_both(duration, repeats):
 
 def time_elsewhere(environment, arguments):
     """Run :func:`time_both` in a process with other environment variables."""
-    command = [sys.executable, __file__, "--here", *arguments]
+    command = [sys.executable, "-m", "benchmarks.timing.lanes", "--here", *arguments]
     text = subprocess.run(
         command,
         check=True,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env=os.environ | environment,

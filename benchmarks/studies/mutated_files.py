@@ -1,6 +1,6 @@
 """What read_deepsif makes of mutated files: one clear error, or a working estimator.
 
-    python benchmarks/mutated_files.py   # writes results/mutated_files.json and .txt
+    python -m benchmarks.studies.mutated_files
 
 Small files of three kinds of estimators are changed with knowledge of their structure:
 8 bytes with the length of the header, the header (JSON) with types, shapes and offsets
@@ -11,7 +11,8 @@ somebody who means harm. Flipped and cut bytes keep the old one, as on a bad dis
 What is refused must be a ValueError that names the file and says what to do. What is
 read must give finite estimates, or one clear error ("in use") where weights are too
 large for some data. After flipped and cut bytes, the content must be as before.
-Anything else is a problem. Memory is that of the whole process (Linux only).
+Anything else is a problem. Memory is that of the whole process (Linux only). Writes
+``results/mutated_files.json`` and ``.txt``.
 """
 
 # Authors: the mne_deepsif developers
@@ -32,13 +33,14 @@ import safetensors
 import safetensors.numpy
 import scipy.sparse as sp
 import torch
-from options import parse_args
-from provenance import as_lines, provenance
 
 from mne_deepsif import DeepSIFEstimator, Model, Parcels, read_deepsif
 from mne_deepsif.inverse.files import _checksum
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import N_KERNELS
+
+from ..options import parse_args
+from ..provenance import as_lines, provenance
 
 N_PARCELS, N_CHANNELS, N_TIMES = 6, 5, 16
 SIZES = {
