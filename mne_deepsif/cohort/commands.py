@@ -6,6 +6,8 @@
 import argparse
 import shlex
 import sys
+import warnings
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 
 import mne
@@ -49,13 +51,31 @@ def main(arguments=None):
     except ValueError as error:
         return _say_error(error, USAGE)
     try:
-        return args.run(settings, command)
+        with _short_warnings():
+            return args.run(settings, command)
     except KeyboardInterrupt:
         return _say_error("stopped: the same command goes on", STOPPED)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         if args.verbose:
             raise
         return _say_error(error, ERROR)
+
+
+@contextmanager
+def _short_warnings():
+    """Show a warning as a line, without code; none of libraries about libraries."""
+    formatwarning = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.formatwarning = _format_warning
+        try:
+            yield
+        finally:
+            warnings.formatwarning = formatwarning
+
+
+def _format_warning(message, *args, **kwargs):
+    return f"mne-deepsif: warning: {' '.join(str(message).split())}\n"
 
 
 def _say_error(error, code):

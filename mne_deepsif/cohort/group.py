@@ -14,18 +14,19 @@ from pathlib import Path
 import mne
 import numpy as np
 import pandas as pd
-from mne.utils import _validate_type
+from mne.utils import _validate_type, warn
 from scipy import stats
 
 from ..cache import whole_file
 from ..extent import times_within
 from ..head.anatomy import read_white
 from ..head.template import make_template_source_space, make_template_subject
-from .derivatives import entity, read_record, versions, write_table
+from .derivatives import entity, hash_file, read_record, versions, write_table
 from .estimates import Results
 
 _VERTICES = [np.arange(10242)] * 2  # of fsaverage, ico-5; fsaverage5 has no others
 _HEMIS = ("lh", "rh")
+_ENTITIES = dict(task="task", acquisition="acq", processing="proc")  # in file names
 
 
 @dataclass(frozen=True)
@@ -300,18 +301,16 @@ def _find_files(settings):
     folder = Path(settings.folder)
     ending = f"_desc-{entity(settings.condition)}-stc.h5"
     found = sorted(folder.glob(f"sub-*/**/*{ending}"))
-    failed = _read_failed(folder)
-    found = [
-        fname
-        for fname in found
-        if (fname.name.removesuffix(ending), fname.parent.name) not in failed
-    ]
-    found = _choose(found, "task", settings.task, partial(_entity_of, name="task"))
     found = _choose(found, "datatype", settings.datatype, lambda x: x.parent.name)
-    for name in ("acq", "proc"):
-        _choose(found, name, None, partial(_entity_of, name=name))
+    for name, short in _ENTITIES.items():
+        value_of = partial(_entity_of, name=short)
+        found = _choose(found, name, getattr(settings, name), value_of)
+    found = _leave_out_unfinished(found, ending)
     if not found:
-        raise ValueError(f"{folder} has no file sub-*{ending}: see the names there.")
+        raise ValueError(
+            f"{folder} has no file sub-*{ending} of a finished recording: see the "
+            "names there, and run the command cohort again if need be."
+        )
     pairs = []
     for fname in found:
         stem = fname.name.removesuffix(ending)
@@ -326,14 +325,18 @@ def _find_files(settings):
     }
 
 
-def _read_failed(folder):
-    """Return recording and datatype of those that failed in the last run."""
-    fname = folder / "cohort.tsv"
-    if not fname.is_file():
-        return set()
-    table = pd.read_csv(fname, sep="\t", dtype=str)
-    table = table[table["status"] == "failed"]
-    return set(zip(table["recording"], table["datatype"]))
+def _leave_out_unfinished(fnames, ending):
+    """Return the files that their recording's record lists; warn of the others."""
+    finished, others = [], []
+    for fname in fnames:
+        name = fname.name.removesuffix(ending)
+        record = read_record(fname.with_name(f"{name}_deepsif.json"))
+        is_listed = record.get("Outputs", {}).get(fname.name) == hash_file(fname)
+        (finished if is_listed else others).append(fname)
+    if others:
+        names = ", ".join(fname.name for fname in others)
+        warn(f"Left out, as their last run failed or did not finish: {names}.")
+    return finished
 
 
 def _check_made_alike(fnames):
@@ -367,10 +370,7 @@ def _choose(fnames, name, wanted, value_of):
         return [fname for fname in fnames if value_of(fname) == wanted]
     values = sorted({value_of(fname) for fname in fnames})
     if len(values) > 1:
-        raise ValueError(
-            f"{name} must be one of {values}: the cohort has them all. Choose one by "
-            "its setting, or if there is none, give a folder with only its files."
-        )
+        raise ValueError(f"{name} must be one of {values}: the cohort has them all.")
     return fnames
 
 

@@ -10,7 +10,7 @@ import mne
 import numpy as np
 from mne.utils import warn
 
-from .._mne import FIFF
+from .._mne import FIFF, update_info
 
 _REPEATED = "DROP DUPLICATE"  # in MNE's drop log
 
@@ -31,12 +31,23 @@ def read_recording(fname):
     fname = Path(fname)
     if not fname.exists():
         raise FileNotFoundError(f"file {str(fname)!r} does not exist.")
+    try:
+        return _choose_reader(fname)(fname)
+    except Exception as error:
+        raise ValueError(
+            f"MNE cannot read file {str(fname)!r} by its name alone ({error}). Read it "
+            "in Python with the reader of its system (mne.io.read_raw_...), save it by "
+            "raw.save('..._raw.fif'), and give that file."
+        ) from error
+
+
+def _choose_reader(fname):
     name = fname.name.removesuffix(".gz").removesuffix(".fif")
     if name.endswith(("-ave", "_ave", "-evk", "_evk")):
-        return mne.read_evokeds(fname)
+        return mne.read_evokeds
     if name.endswith(("-epo", "_epo")):
-        return mne.read_epochs(fname)
-    return mne.io.read_raw(fname)
+        return mne.read_epochs
+    return mne.io.read_raw
 
 
 def prepare_raw(raw, settings):
@@ -65,7 +76,7 @@ def set_reference(inst):
     channels share it.
     """
     has_one = inst.info["custom_ref_applied"] or any(
-        proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for proj in inst.info["projs"]
+        _is_reference(proj) for proj in inst.info["projs"]
     )
     if "eeg" in inst and not has_one:
         inst.set_eeg_reference(projection=True)
@@ -97,7 +108,25 @@ def set_positions(inst, montage):
             "electrodes.tsv with coordsystem.json to a BIDS dataset, or name a "
             "standard montage (setting montage)"
         )
+    _drop_unplaced(inst, picks, montage)
     inst.set_montage(montage, match_case=False)
+
+
+def _drop_unplaced(inst, picks, montage):
+    """Drop the electrodes that a montage does not know, if they are the fewer."""
+    known = mne.channels.make_standard_montage(montage).ch_names
+    known = {name.lower() for name in known}
+    names = [inst.ch_names[pick] for pick in picks]
+    unknown = [name for name in names if name.lower() not in known]
+    shown = f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+    if len(unknown) > len(names) / 2:
+        raise ValueError(
+            f"montage {montage!r} has no place for {len(unknown)} of {len(names)} "
+            f"electrodes ({shown}): name the montage that the cap has, or rename them"
+        )
+    if unknown:
+        warn(f"Left out, as the montage has no place for them: {shown}.")
+        inst.drop_channels(unknown)
 
 
 def make_epochs(raws, settings):
@@ -121,6 +150,8 @@ def make_epochs(raws, settings):
     n_events, n_repeated = Counter(), Counter()  # by condition
     for raw in raws.values():
         set_reference(raw)  # over the channels that are good in all runs
+    _share_projectors(raws)
+    for raw in raws.values():
         here = set(raw.annotations.description)
         ids = {name: number for name, number in event_id.items() if name in here}
         if not ids:
@@ -214,12 +245,50 @@ def _check_runs(raws, settings):
             "realign all to one with mne.preprocessing.maxwell_filter(destination=...),"
             " or estimate one run alone"
         )
+    applied = [name for name, raw in raws.items() if raw.info["custom_ref_applied"]]
+    if "eeg" in first and 0 < len(applied) < len(raws):
+        raise ValueError(
+            f"runs {applied} have an EEG reference that was applied, the others have "
+            "not: use set_eeg_reference(projection=True) for all"
+        )
     for raw in raws.values():
         raw.reorder_channels(first.ch_names)
         # a channel that is bad in one run is bad in their average
         raw.info["bads"] = sorted(
             {bad for r in raws.values() for bad in r.info["bads"]}
         )
+
+
+def _share_projectors(raws):
+    """Apply the projectors of all runs to each of them, if they differ.
+
+    What one run lacks is then missing in their average, and in its leadfield.
+    """
+    runs = list(raws.values())
+    if all(raw.info["projs"] == runs[0].info["projs"] for raw in runs):
+        return
+    before = [_fields(raw.info) for raw in runs]
+    projs = [proj for raw in runs for proj in raw.info["projs"]]
+    for raw in runs:
+        raw.add_proj(projs).apply_proj()  # those it has not
+        update_info(raw.info, projs=runs[0].info["projs"])  # also in their order
+    fields = _fields(runs[0].info)
+    if any(len(one) < len(fields) for one in before):
+        names = ", ".join(dict.fromkeys(proj["desc"] for proj in fields))
+        n_fields = sum(proj["data"]["nrow"] for proj in fields)
+        warn(
+            f"Runs have different SSP projectors: all {n_fields} of their fields are "
+            f"removed from each run ({names})."
+        )
+
+
+def _fields(info):
+    """Return the projectors that are no reference of EEG."""
+    return [proj for proj in info["projs"] if not _is_reference(proj)]
+
+
+def _is_reference(proj):
+    return proj["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF
 
 
 def _is_moved(info, other):

@@ -22,10 +22,12 @@ from threadpoolctl import threadpool_limits
 
 from ..cache import remove_leftovers
 from ..estimator import DeepSIFEstimator, read_deepsif
+from ..head.reference import check_average_reference
 from ..head.template import make_template_forward
 from ..inverse.weights import fetch_weights
 from .bids import find_forward, find_recordings, read_runs
 from .derivatives import (
+    check_names,
     hash_file,
     is_current,
     make_key,
@@ -89,8 +91,12 @@ def run_cohort(settings, command="run_cohort"):
         folder.mkdir(parents=True, exist_ok=True)
         write_description(folder, settings.root, command, weights)
     rows = []
+    by_name = {(one.name, one.datatype): one for one in recordings}
     for row in _run_all(recordings, weights, settings):
         rows.append(row)
+        if row["status"] == "failed" and not settings.dry_run:
+            recording = by_name[row["recording"], row["datatype"]]
+            _record_fname(recording, settings).unlink(missing_ok=True)
         text = f"{len(rows)}/{len(recordings)} {row['recording']}: {row['status']}"
         logger.info(f"{text} ({row['error']})" if row["error"] else text)
     rows.sort(key=lambda row: (row["recording"], row["datatype"]))
@@ -247,7 +253,7 @@ def _run(recording, weights, settings):
     sources = _find_sources(recording, fname, settings)
     inputs = {name: hash_file(path) for name, path in sources.items()}
     key = make_key(inputs, settings.that_matter(), weights["SHA256"])
-    record_fname = folder / f"{recording.name}_deepsif.json"
+    record_fname = _record_fname(recording, settings)
     record = read_record(record_fname)
     if is_current(record, key, folder):
         return record["Row"] | dict(status="kept")
@@ -264,18 +270,23 @@ def _run(recording, weights, settings):
     )
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    _remove_stale(record_fname, key)  # first: what fails leaves nothing that looks new
+    record_fname.unlink(missing_ok=True)  # until all is there, no result counts
     results = Results(folder, recording.name, sidecar)
     fwd = None if fname is None else mne.read_forward_solution(fname)
     row |= _estimate_noting_warnings(recording, fwd, settings, results)
+    _remove_stale(record_fname, key)
     hashes = dict(Inputs=inputs, Outputs=results.outputs, Versions=versions())
     write_json(record_fname, sidecar | hashes | dict(Row=row))
     return row | dict(status="done")
 
 
+def _record_fname(recording, settings):
+    """Return the file that says that all results are there, and what they are of."""
+    return settings.folder / recording.place / f"{recording.name}_deepsif.json"
+
+
 def _remove_stale(record_fname, key):
-    """Remove the record of a recording, and its results that have another key."""
-    record_fname.unlink(missing_ok=True)
+    """Remove the results of a recording that have another key."""
     name = record_fname.name.removesuffix("_deepsif.json")
     for ending in ("_desc-*", "_report.*"):
         for fname in record_fname.parent.glob(f"{name}{ending}"):
@@ -325,6 +336,9 @@ def _estimate(recording, fwd, settings, results):
         fwd = make_template_forward(epochs.info)
     estimator = settings.weights
     if settings.personalise:
+        for evoked in evokeds:  # what would fail after the training
+            check_average_reference(evoked.info, evoked.data, evoked.ch_names)
+        check_names([evoked.comment for evoked in evokeds])
         estimator = _personalise(epochs.info, fwd, noise_cov, settings, results)
     write_evoked_estimates(evokeds, fwd, noise_cov, estimator, settings, results)
     counts = [f"{evoked.comment}: {evoked.nave}" for evoked in evokeds]

@@ -228,6 +228,12 @@ class GroupSettings(_Settings):
     datatype: str | None = _setting(
         None, "eeg or meg; needed if the cohort has both", choices=_DATATYPES
     )
+    acquisition: str | None = _setting(
+        None, 'label without acq-; needed if the cohort has several ("": none)'
+    )
+    processing: str | None = _setting(
+        None, 'label without proc-; needed if the cohort has several ("": none)'
+    )
     contrast: str | None = _setting(
         None, "a second condition, whose activity is subtracted"
     )

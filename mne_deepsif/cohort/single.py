@@ -53,6 +53,7 @@ def plan_single(settings):
     elif isinstance(inst, list):
         lines["conditions"] = ", ".join(x.comment for x in _choose(inst, settings))
     else:
+        _check_quiet_span(settings)
         lines["conditions"] = ", ".join(settings.events or ["none: continuous"])
     for name in ("forward", "noise_cov", "weights"):
         lines[name] = getattr(settings, name)
@@ -117,23 +118,29 @@ def _make_results(settings, sidecar):
 
 
 def _run_continuous(raw, settings, results):
+    _check_quiet_span(settings)
     choose_samples(raw, settings)  # raises before any work
     prepare_raw(raw, settings)
     set_reference(raw)
+    fwd = _make_forward(raw, settings)
     if settings.noise_cov != "baseline":
         noise_cov = _read_cov(raw.info, settings)
-    elif settings.baseline is None:
-        raise ValueError(
-            "noise_cov of continuous data needs a quiet span: give its two times as "
-            "baseline, or noise_cov as a file, or events to average"
-        )
     else:
         tmin, tmax = settings.baseline
         noise_cov = mne.compute_raw_covariance(
             raw, tmin, tmax, method="shrunk", rank="info"
         )
-    fwd = _make_forward(raw, settings)
     write_raw_estimate(raw, fwd, noise_cov, settings, results)
+
+
+def _check_quiet_span(settings):
+    """Raise if nothing says what is noise in continuous data."""
+    continuous = settings.events is None and settings.noise_cov == "baseline"
+    if continuous and settings.baseline is None:
+        raise ValueError(
+            "noise_cov of continuous data needs a quiet span: give its two times as "
+            "baseline, or noise_cov as a file, or events to average"
+        )
 
 
 def _run_averages(inst, settings, results):

@@ -6,13 +6,21 @@
 import hashlib
 import json
 import os
+import shutil
 from functools import lru_cache
+from urllib.request import urlopen
 
 import mne
 import pooch
 from mne.utils import _validate_type
 
-from ..cache import PACKAGE_DATA, check_writable, data_path
+from ..cache import (
+    PACKAGE_DATA,
+    check_writable,
+    data_path,
+    remove_leftovers,
+    whole_file,
+)
 from .files import read_model
 
 _TIMEOUT = 30  # s without a byte from the server
@@ -32,7 +40,8 @@ def fetch_weights(name="generic"):
     name : str
         Name of the weights. ``"generic"`` is part of the package. Others are downloaded
         from the address in ``MNE_DEEPSIF_URL`` (environment or MNE config) and kept in
-        ``weights`` of :func:`data_path`.
+        ``weights`` of :func:`data_path`. The address starts with ``https://``,
+        ``http://`` or, for a folder of your own, ``file:///``.
 
     Returns
     -------
@@ -41,9 +50,10 @@ def fetch_weights(name="generic"):
 
     Notes
     -----
-    A download gets its name only once it is complete and its SHA-256 is right. Several
-    processes may ask for it at once. If the download fails, or the server is silent for
-    30 s or sends more than 1 GiB, you get a RuntimeError that says what to do.
+    A download gets its name only once it is complete and its SHA-256 is right. One that
+    was interrupted starts again. Several processes may ask for it at once. If the
+    download fails, or the server is silent for 30 s or sends more than 1 GiB, you get a
+    RuntimeError that says what to do.
     """
     _validate_type(name, str, "name")
     registry = read_registry()
@@ -74,30 +84,31 @@ def _download(name, entry):
     url = f"{base.rstrip('/')}/{entry['file']}"
     try:
         check_writable(fname.parent)
-        pooch.retrieve(
-            url,
-            f"sha256:{entry['sha256']}",
-            fname=fname.name,
-            path=fname.parent,
-            downloader=_download_part,
-        )
+        remove_leftovers(fname.parent)
+        with whole_file(fname) as part:
+            with open(part, "wb") as file:
+                _copy(url, _Limited(file))
+            if (found := _sha256(part)) != entry["sha256"]:
+                raise ValueError(f"its SHA-256 hash is {found}, not {entry['sha256']}")
     except Exception as error:
         raise RuntimeError(
             f"The weights {name!r} could not be fetched from {url} into {fname.parent} "
-            f"({error}); check the connection, MNE_DEEPSIF_URL and the folder, or use "
-            "estimator='generic'."
+            f"({error}); check the connection, MNE_DEEPSIF_URL and the folder (choose "
+            "another one with MNE_DEEPSIF_DATA), or use estimator='generic'."
         ) from error
     return fname
 
 
-def _download_part(url, part, pooch_):
-    """Write what a server sends, up to a limit: it may never stop."""
-    with open(part, "wb") as file:
-        pooch.HTTPDownloader(timeout=_TIMEOUT)(url, _Limited(file), pooch_)
+def _copy(url, file):
+    if url.startswith("file:"):
+        with urlopen(url) as source:
+            shutil.copyfileobj(source, file)
+    else:
+        pooch.HTTPDownloader(timeout=_TIMEOUT)(url, file, None)
 
 
 class _Limited:
-    """A file of limited size."""
+    """A file of limited size: a server may never stop sending."""
 
     def __init__(self, file):
         self._write, self.flush = file.write, file.flush

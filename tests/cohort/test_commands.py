@@ -136,6 +136,23 @@ def test_verbose_shows_the_traceback():
         main(["fetch", "nothing", "--verbose"])
 
 
+def test_warnings_are_lines(tmp_path):
+    """Without code and place; none of libraries about libraries."""
+    code = (
+        "import sys, warnings, mne; from mne_deepsif.cohort import commands\n"
+        "def fetch(*args):\n"
+        "    mne.utils.warn('one\\n two')\n"
+        "    warnings.warn('old', FutureWarning)\n"
+        "    return 0\n"
+        "commands.fetch = fetch\n"
+        "sys.exit(commands.main(['fetch', 'x']))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stderr == "mne-deepsif: warning: one two\n"
+
+
 def test_fetch_and_info(capsys):
     assert main(["fetch", "generic"]) == 0
     assert capsys.readouterr().out.strip() == str(mne_deepsif.fetch_weights("generic"))

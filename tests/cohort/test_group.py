@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import json
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import stats
 
 from mne_deepsif import make_template_source_space
 from mne_deepsif.cohort import GroupSettings, group_statistics
+from mne_deepsif.cohort.derivatives import hash_file
 from mne_deepsif.cohort.group import run_group, to_fsaverage
 
 VERTICES = [np.arange(10242)] * 2
@@ -154,14 +156,20 @@ def cohort(tmp_path, patch):
         for session in ("a", "b") if number == 0 else ("a",):
             folder = tmp_path / f"sub-{number}" / f"ses-{session}" / "eeg"
             folder.mkdir(parents=True)
+            outputs = {}
             for name, size in (("one", 4.0), ("two", 1.0)):
                 data = rng.standard_normal((20484, 6))
                 # signs differ between subjects, as folds do
                 data[patch, 3:] += size * (-1) ** number
-                stem = f"sub-{number}_ses-{session}_task-x_desc-{name}"
-                _stc(1e-9 * data).save(folder / f"{stem}-stc.h5", ftype="h5")
+                recording = f"sub-{number}_ses-{session}_task-x"
+                stem = f"{recording}_desc-{name}"
+                fname = folder / f"{stem}-stc.h5"
+                _stc(1e-9 * data).save(fname, ftype="h5")
+                outputs[fname.name] = hash_file(fname)
                 about = dict(Settings=dict(l_freq=1.0), Weights=dict(SHA256="ab"))
                 (folder / f"{stem}-stc.json").write_text(json.dumps(about))
+            record = folder / f"{recording}_deepsif.json"
+            record.write_text(json.dumps(dict(Outputs=outputs)))
     return tmp_path
 
 
@@ -207,8 +215,7 @@ def test_group_errors(cohort):
     with pytest.raises(ValueError, match=r"no file sub-\*_desc-one"):
         run_group(GroupSettings(**settings, contrast="two", task="y"), "")
     (other,) = (cohort / "sub-1").rglob("*_desc-one-stc.h5")
-    for fname in (other, other.with_suffix(".json")):
-        fname.rename(str(fname).replace("task-x", "task-y"))
+    other.rename(str(other).replace("task-x", "task-y"))
     with pytest.raises(ValueError, match=r"task must be one of \['x', 'y'\]"):
         run_group(GroupSettings(**settings, contrast="two"), "")
     settings["task"] = "x"
@@ -232,24 +239,48 @@ def test_estimates_that_were_made_differently(cohort, about, match):
         run_group(settings, "")
 
 
-@pytest.mark.parametrize("name", ("acq", "proc"))
-def test_recordings_of_other_kinds(cohort, name):
-    """They are not averaged unasked."""
-    for fname in (cohort / "sub-3").rglob("*_task-x_*"):
-        fname.rename(str(fname).replace("task-x_", f"task-x_{name}-high_"))
-    settings = GroupSettings(folder=str(cohort), condition="one", contrast="two")
-    with pytest.raises(ValueError, match=rf"{name} must be one of \['', 'high'\]"):
-        run_group(settings, "")
+def _rename(cohort, subject, short):
+    """Give the recordings of a subject another entity."""
+    for fname in (cohort / subject).rglob("*_task-x_*"):
+        text = fname.read_text() if fname.name.endswith("_deepsif.json") else ""
+        new = fname.with_name(fname.name.replace("task-x_", f"task-x_{short}-high_"))
+        fname.rename(new)
+        if text:
+            new.write_text(text.replace("task-x_", f"task-x_{short}-high_"))
 
 
-def test_failed_recordings_are_left_out(cohort):
-    """What an earlier run left of them counts neither as a subject nor as a session."""
-    names = ["sub-0_ses-b_task-x", "sub-1_ses-a_task-x", "sub-2_ses-a_task-x"]
-    table = dict(recording=names, datatype="eeg", status=["failed", "failed", "done"])
-    pd.DataFrame(table).to_csv(cohort / "cohort.tsv", sep="\t")
+@pytest.mark.parametrize(
+    ("name", "short"), (("acquisition", "acq"), ("processing", "proc"))
+)
+def test_recordings_of_other_kinds(cohort, name, short):
+    """They are not averaged unasked; one kind is chosen, also that without a label."""
+    for subject in ("sub-3", "sub-4"):
+        _rename(cohort, subject, short)
     settings = dict(folder=str(cohort), condition="one", contrast="two")
-    run_group(GroupSettings(**settings, permutations=0), "")
-    fname = next((cohort / "group").glob("*_stat-mean-stc.json"))
-    about = json.loads(fname.read_text())
+    with pytest.raises(ValueError, match=rf"{name} must be one of \['', 'high'\]"):
+        run_group(GroupSettings(**settings), "")
+    settings |= dict(permutations=0)
+    for label, subjects in (("high", {"3", "4"}), ("", {"0", "1", "2", "5"})):
+        run_group(GroupSettings(**settings, **{name: label}), "")
+        about = json.loads(
+            (cohort / "group" / "group_desc-oneminusTwo_stat-t-stc.json").read_text()
+        )
+        assert {Path(name).name[4] for name in about["Sources"]} == subjects
+    with pytest.raises(ValueError, match="no file"):
+        run_group(GroupSettings(**settings, **{name: "low"}), "")
+
+
+def test_recordings_that_did_not_finish_are_left_out(cohort):
+    """Neither without a record nor with a file of another run; it is said."""
+    (cohort / "sub-0" / "ses-b" / "eeg" / "sub-0_ses-b_task-x_deepsif.json").unlink()
+    settings = dict(folder=str(cohort), condition="one", contrast="two")
+    (fname,) = (cohort / "sub-1").rglob("*_desc-one-stc.h5")
+    (another,) = (cohort / "sub-2").rglob("*_desc-one-stc.h5")
+    fname.write_bytes(another.read_bytes())
+    with pytest.warns(RuntimeWarning, match="Left out, .*sub-0_ses-b.* sub-1_ses-a"):
+        run_group(GroupSettings(**settings, permutations=0), "")
+    about = json.loads(
+        (cohort / "group" / "group_desc-oneminusTwo_stat-mean-stc.json").read_text()
+    )
     assert about["NumberOfSubjects"] == 5 and len(about["Sources"]) == 10
     assert not any("ses-b" in name or "sub-1" in name for name in about["Sources"])

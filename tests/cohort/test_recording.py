@@ -7,6 +7,7 @@ import mne
 import numpy as np
 import pytest
 
+import mne_deepsif
 from mne_deepsif.cohort.recording import (
     average,
     make_epochs,
@@ -103,6 +104,60 @@ def test_runs_with_other_channels(make_raw):
         make_epochs(raws, SETTINGS)
 
 
+def _project(raw, seed, active=False):
+    """Add a projector of a random field, as of a heartbeat."""
+    field = np.random.default_rng(seed).standard_normal((1, len(raw.ch_names)))
+    field /= np.linalg.norm(field)
+    data = dict(nrow=1, ncol=field.size, row_names=None, col_names=raw.ch_names)
+    proj = mne.Projection(data=data | dict(data=field), desc=f"ECG-{seed}")
+    raw.add_proj(proj)
+    return raw.apply_proj() if active else raw
+
+
+def _remove(data, fields):
+    """Remove what fields span, by least squares."""
+    return data - fields.T @ np.linalg.lstsq(fields.T, data, rcond=None)[0]
+
+
+@pytest.mark.parametrize("active", (False, True))
+def test_runs_with_other_projectors(make_raw, fwd16, active):
+    """What is removed from one run is removed from all, and from the leadfield."""
+    raws = {"a": _project(make_raw(0), 1, active), "b": _project(make_raw(0), 2)}
+    raws["b"]._data *= 3
+    plain = make_epochs({"a": make_raw(0)}, SETTINGS).average().data
+    with pytest.warns(RuntimeWarning, match=r"all 2 of their fields.*\(ECG-1, ECG-2\)"):
+        epochs = make_epochs(raws, SETTINGS)
+    (evoked,) = average(epochs, None)
+    fields = np.vstack(
+        [np.ones(16), *(proj["data"]["data"] for proj in evoked.info["projs"])]
+    )
+    assert len(evoked.info["projs"]) == 3 and evoked.nave == 16
+    np.testing.assert_allclose(evoked.data, _remove(2 * plain, fields), atol=1e-12)
+    cov = make_noise_cov(epochs, (-0.4, -0.1))
+    stc, residual = mne_deepsif.apply_deepsif(evoked, fwd16, cov, return_residual=True)
+    assert np.abs(fields @ residual.data).max() < 1e-6 * np.abs(evoked.data).max()
+    assert np.abs(stc.data).max(0).argmax() == pytest.approx(100, abs=3)
+
+
+def test_runs_with_references_of_other_channels(make_raw):
+    """Projectors over other good channels, or one that is applied: no warning."""
+    raws = {"a": make_raw(0), "b": make_raw(0)}
+    raws["b"].info["bads"] = ["Cz"]
+    for raw in raws.values():
+        raw.set_eeg_reference(projection=True)
+    raws["a"].apply_proj()
+    evoked = make_epochs(raws, SETTINGS).average()
+    assert evoked.info["bads"] == ["Cz"] and evoked.nave == 16
+    plain = make_raw(0)
+    plain.info["bads"] = ["Cz"]
+    wanted = make_epochs({"a": plain}, SETTINGS).apply_proj().average()
+    good = mne.pick_types(evoked.info, eeg=True)
+    np.testing.assert_allclose(evoked.data[good], wanted.data[good], atol=1e-12)
+    raws = {"a": make_raw(0).set_eeg_reference(["T7"]), "b": make_raw(0)}
+    with pytest.raises(ValueError, match=r"runs \['a'\] have an EEG reference that"):
+        make_epochs(raws, SETTINGS)
+
+
 @pytest.mark.parametrize("kind", ("eeg", "mag"))
 def test_runs_with_other_head_positions(make_raw, kind):
     raws = {f"run-{number}": make_raw(0) for number in (1, 2)}
@@ -146,6 +201,25 @@ def test_positions(make_raw):
     np.testing.assert_allclose([ch["loc"][:3] for ch in raw.info["chs"]], places)
 
 
+def test_electrodes_that_the_montage_does_not_know(make_raw):
+    """The fewer are left out, with a warning; the more are an error."""
+    raw = make_raw(0)
+    raw.set_montage(None)
+    raw.rename_channels(
+        {raw.ch_names[0]: "E", raw.ch_names[1]: raw.ch_names[1].upper()}
+    )
+    with pytest.warns(RuntimeWarning, match="Left out, as the montage has .*: E\\."):
+        set_positions(raw, "biosemi16")
+    assert len(raw.ch_names) == 15 and "E" not in raw.ch_names
+    places = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
+    assert np.isfinite(places).all() and places.any(1).all()
+    raw = make_raw(0)
+    raw.set_montage(None)
+    raw.rename_channels({name: f"X{name}" for name in raw.ch_names[2:]})
+    with pytest.raises(ValueError, match="no place for 14 of 16 electrodes .X.*cap"):
+        set_positions(raw, "biosemi16")
+
+
 def test_prepared_raw(make_raw):
     raw = make_raw(0)
     extra = raw.copy().pick([0]).rename_channels({"Fp1": "x"})
@@ -180,3 +254,8 @@ def test_files_by_their_names(tmp_path, make_raw):
     assert isinstance(read_recording(tmp_path / "x_ave.fif")[0], mne.Evoked)
     with pytest.raises(FileNotFoundError, match="y_ave.fif"):
         read_recording(tmp_path / "y_ave.fif")
+    for name in ("x.nothing", "x.data", "y_ave.fif", "y.edf"):
+        (tmp_path / name).write_text("nonsense")
+        match = rf"cannot read file .*{name}.*mne.io.read_raw_.*_raw.fif"
+        with pytest.raises(ValueError, match=match):
+            read_recording(tmp_path / name)

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +21,8 @@ import pytest
 import torch
 
 import mne_deepsif
-from mne_deepsif.cohort import CohortSettings, run, run_cohort
+from mne_deepsif.cohort import CohortSettings, GroupSettings, run, run_cohort
+from mne_deepsif.cohort.group import run_group
 
 
 def _run(settings, **changes):
@@ -108,18 +110,49 @@ def test_rerun_does_what_is_missing_or_changed(settings, dataset, folder, quick)
     }
 
 
-def test_a_failed_rerun_leaves_no_results(settings, dataset, folder, quick):
-    """Nothing old looks current; other recordings keep their results."""
+def test_a_failed_rerun_destroys_nothing(settings, dataset, folder, quick):
+    """Results stay, but no longer count; the next run that succeeds replaces them."""
     settings |= dict(subjects=["01"])
     _run(settings)
     place = folder / "sub-01" / "eeg"
-    (place / "sub-01_task-spikes_report.html").write_text("of an earlier run")
-    other = "sub-01_task-spikes_acq-x_desc-y-stc.h5"
-    (place / other).write_text("")
+    record = place / "sub-01_task-spikes_deepsif.json"
+    report = place / "sub-01_task-spikes_report.html"
+    report.write_text("of an earlier run")
+    other = place / "sub-01_task-spikes_acq-x_desc-y-stc.h5"
+    other.write_text("")
+    before = set(place.iterdir())
     events = dataset / "sub-01" / "eeg" / "sub-01_task-spikes_events.tsv"
-    events.write_text(events.read_text().splitlines()[0] + "\n")
+    text = events.read_text()
+    events.write_text(text.splitlines()[0] + "\n")
+    assert _statuses(_run(settings, dry_run=True)) == {"01": "would run"}
+    assert set(place.iterdir()) == before
     assert _statuses(_run(settings)) == {"01": "failed"}
-    assert [path.name for path in place.iterdir()] == [other]
+    assert set(place.iterdir()) == before - {record}
+    assert record in before
+    group = GroupSettings(folder=str(folder), condition="spike/left", baseline=(-1, 0))
+    with (
+        pytest.warns(RuntimeWarning, match="Left out.*sub-01_task-spikes_desc"),
+        pytest.raises(ValueError, match="no file .* of a finished recording"),
+    ):
+        run_group(group)
+    events.write_text(text)
+    assert _statuses(_run(settings, l_freq=1.0)) == {"01": "done"}
+    assert record.exists() and other.exists() and not report.exists()
+
+
+def test_a_failure_before_the_start_counts(settings, dataset, folder, quick):
+    """Such as files that cannot be told apart: the record goes all the same."""
+    settings |= dict(subjects=["01"])
+    _run(settings)
+    for name in ("one", "two"):
+        place = dataset / "derivatives" / name / "sub-01"
+        place.mkdir(parents=True)
+        (place / "sub-01_task-spikes_fwd.fif").write_text("")
+    assert _statuses(_run(settings, dry_run=True)) == {"01": "failed"}
+    assert list(folder.rglob("*_deepsif.json"))
+    assert _statuses(_run(settings)) == {"01": "failed"}
+    assert not list(folder.rglob("*_deepsif.json"))
+    assert list(folder.rglob("*-stc.h5"))
 
 
 def test_failures_are_reported_and_do_not_stop_the_others(
@@ -220,6 +253,27 @@ def test_personalised_weights(
     assert _statuses(_run(settings)) == {"01": "done"}
     fname.write_bytes(b"")  # now it has to be trained
     assert _statuses(_run(settings)) == {"01": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    (
+        (lambda raw: raw.set_eeg_reference(["T7"]), "Custom EEG .*projection=True"),
+        (lambda raw: raw.annotations.rename({"spike/left": "a/b"}), None),
+    ),
+)
+def test_nothing_is_trained_in_vain(
+    settings, quick, make_raw, monkeypatch, change, error
+):
+    """What fails the estimates fails before the training, with the advice."""
+    raw = make_raw(0)
+    raw.annotations.append(raw.annotations.onset + 0.1, 0.0, "ab")
+    change(raw)
+    error = error or "events 'a/b' and 'ab' would have the same file name"
+    monkeypatch.setattr(run, "read_runs", lambda recording: {"a": raw})
+    monkeypatch.setattr(mne_deepsif.DeepSIFEstimator, "fit", None)
+    table = _run(settings, subjects=["01"], personalise=2)
+    assert re.search(error, table.error[0])
 
 
 def test_killed_processes(settings, quick, monkeypatch):

@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import errno
 import gzip
 import hashlib
 import os
@@ -14,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from time import sleep
+from time import time as now
 
 import mne
 import numpy as np
@@ -393,13 +395,94 @@ def test_redirected_to_another_server(mirror, tmp_path):
     assert mirror.requests == ["/extra.safetensors", "/there"]
 
 
-@pytest.mark.parametrize("url", ("file:///tmp", "ftp://127.0.0.1", "nonsense", "http:"))
+@pytest.mark.parametrize("url", ("ftp://127.0.0.1", "nonsense", "http:", "file:"))
 def test_address_of_another_kind(mirror, tmp_path, monkeypatch, url):
     monkeypatch.setenv("MNE_DEEPSIF_URL", url)
     match = f"'extra' could not be fetched from {url}/.*MNE_DEEPSIF_URL"
     with pytest.raises(RuntimeError, match=match):
         fetch_weights("extra")
     assert _cached(tmp_path) == []
+
+
+def test_folder_as_a_mirror(mirror, tmp_path, monkeypatch):
+    """A share in the network, also if its name has a blank."""
+    folder = mirror.folder.rename(tmp_path / "a share")
+    monkeypatch.setenv("MNE_DEEPSIF_URL", folder.as_uri())
+    fname = fetch_weights("extra")
+    assert fname.read_bytes() == CONTENT and _cached(tmp_path) == [fname]
+    assert mirror.requests == []
+
+
+def _remove(file):
+    file.unlink()
+
+
+def _cut(file):
+    file.write_bytes(CONTENT[:-1])
+
+
+def _replace_by_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    ((_remove, "No such file"), (_cut, "hash"), (_replace_by_folder, "directory")),
+)
+def test_folder_as_a_mirror_without_the_file(
+    mirror, tmp_path, monkeypatch, damage, reason
+):
+    monkeypatch.setenv("MNE_DEEPSIF_URL", mirror.folder.as_uri())
+    damage(mirror.folder / "extra.safetensors")
+    match = f"'extra' could not be fetched from file:///.*{reason}.*'generic'"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ("http", "file"))
+def test_no_space(mirror, tmp_path, monkeypatch, kind):
+    """The disk is full after the first bytes: said so, and nothing stays."""
+    if kind == "file":
+        monkeypatch.setenv("MNE_DEEPSIF_URL", mirror.folder.as_uri())
+    limited = weights._Limited
+
+    class Full(limited):
+        def __init__(self, file):
+            write = file.write
+
+            class Disk:
+                flush = file.flush
+
+                def write(self, content):
+                    write(content[:10])
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            super().__init__(Disk())
+
+    monkeypatch.setattr(weights, "_Limited", Full)
+    match = "'extra' could not.*No space left on device.*another .*MNE_DEEPSIF_DATA"
+    with pytest.raises(RuntimeError, match=match):
+        fetch_weights("extra")
+    assert _cached(tmp_path) == []
+    monkeypatch.setattr(weights, "_Limited", limited)
+    assert fetch_weights("extra").read_bytes() == CONTENT
+
+
+def test_download_of_a_killed_process(mirror, tmp_path):
+    """It has left half a file: the next one starts again; it goes after a day."""
+    half = tmp_path / "data" / "weights" / ".mne_deepsif-part-0-extra.safetensors"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(CONTENT[:100])
+    fname = fetch_weights("extra")
+    assert fname.read_bytes() == CONTENT
+    assert sorted(_cached(tmp_path)) == [half, fname]  # it may be at work
+    old = now() - 2 * 86400
+    os.utime(half, (old, old))
+    fname.unlink()
+    fetch_weights("extra")
+    assert _cached(tmp_path) == [fname]
 
 
 def test_download_interrupted(mirror, tmp_path, monkeypatch):
