@@ -27,6 +27,11 @@ from .training.batches import TrainingLeadfield
 from .training.personal import make_personal_leadfield
 from .training.trainer import Trainer, TrainingOptions
 
+# The library of a fit from given weights, which know such waveforms: as good as the
+# full one, and there much sooner (doc/decisions.rst). Its patches are not used, since
+# a personal leadfield has its own.
+_SHORT_LIBRARY = dict(n_patches=1, n_waveforms=8000, background=60.0)
+
 # parameters that a file does not keep: they depend on the machine or the session
 _NOT_STORED = {
     "weights": None,
@@ -81,7 +86,8 @@ class DeepSIFEstimator(BaseEstimator):
     library : Library | None
         What the simulated sources are made of, at the network's rate: waveforms,
         background activity and, for random weights, patches. None simulates
-        :func:`make_library` with its defaults.
+        :func:`make_library`, for given weights with 8000 waveforms and 60 s of
+        background, otherwise with its defaults.
     random_state : int | None
         Seed of weights, simulation and batches.
     verbose : bool | str | int | None
@@ -230,8 +236,9 @@ class DeepSIFEstimator(BaseEstimator):
             subjects_dir=subjects_dir,
         )
         sfreq = float(self.sfreq) if start is None else start.sfreq
-        library = self._resolve_library(parcels, sfreq)
-        if start is not None and self.encoder == "backprojection":
+        is_personal = start is not None and self.encoder == "backprojection"
+        library = self._resolve_library(parcels, sfreq, is_personal)
+        if is_personal:
             scans = start.network.sizes.get("scan_width", 0) > 0
             leadfields = make_personal_leadfield(
                 leadfield, fwd, parcels, library.background, scans, seed
@@ -351,12 +358,13 @@ class DeepSIFEstimator(BaseEstimator):
         _validate_type(self.parcels, (Parcels, None), "parcels")
         return make_template_parcels() if self.parcels is None else self.parcels
 
-    def _resolve_library(self, parcels, sfreq):
+    def _resolve_library(self, parcels, sfreq, is_personal):
         from .simulation.library import make_library  # here: numba is slow to load
 
         _validate_type(self.library, (Library, None), "library")
         if self.library is None:
-            return make_library(parcels, sfreq=sfreq)
+            sizes = _SHORT_LIBRARY if is_personal else {}
+            return make_library(parcels, sfreq=sfreq, **sizes)
         n_parcels, rate = len(self.library.background), self.library.sfreq
         if (n_parcels, rate) != (parcels.n_parcels, sfreq):
             raise ValueError(

@@ -595,7 +595,7 @@ def test_fit_wrong_types(params, evoked, eeg_fwd):
 
 def test_fit_on_another_library(params, eeg_fwd):
     """A library that does not fit the network says what would."""
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     for wrong in (replace(whole, sfreq=250.0), replace(whole, background=np.eye(7))):
         estimator = DeepSIFEstimator(**params | dict(library=wrong))
         with pytest.raises(ValueError, match="library must have 200 parcels .* 125 Hz"):
@@ -606,7 +606,7 @@ def test_fit_on_another_library(params, eeg_fwd):
 
 def test_fit_on_own_library(params, eeg_fwd, monkeypatch, tmp_path):
     """Training draws from a given library. Files do not keep it."""
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     expected = DeepSIFEstimator(**params).fit(eeg_fwd)
     other = replace(whole, waveforms=whole.waveforms[:, ::-1] ** 3)
 
@@ -634,7 +634,7 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
     labels = parcels.to_labels()
     merged = [one + two for one, two in zip(labels[:60:2], labels[1:60:2])]
     coarse = make_parcels(merged)
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     patches = np.stack([np.arange(30), (np.arange(30) + 1) % 30], 1)
     part = replace(
         whole,
@@ -642,7 +642,7 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
         decay=np.ones((30, 2)),
         background=whole.background[:30],
     )
-    monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: part)
+    monkeypatch.setattr(library, "make_library", lambda parcels, **_: part)
     estimator = DeepSIFEstimator(**params | dict(parcels=coarse))
     estimator.fit(eeg_fwd, eeg_info)
     stc = estimator.predict(evoked)
