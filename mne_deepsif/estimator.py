@@ -25,12 +25,15 @@ from .network.encoder import N_KERNELS
 from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
 from .training.personal import make_personal_leadfield
+from .training.score import score_estimates
 from .training.trainer import Trainer, TrainingOptions
 
 # The library of a fit from given weights, which know such waveforms: as good as the
 # full one, and there much sooner (doc/decisions.rst). Its patches are not used, since
 # a personal leadfield has its own.
 _SHORT_LIBRARY = dict(n_patches=1, n_waveforms=8000, background=60.0)
+
+_N_SCORED = 40  # windows of each held-out forward
 
 # parameters that a file does not keep: they depend on the machine or the session
 _NOT_STORED = {
@@ -112,7 +115,10 @@ class DeepSIFEstimator(BaseEstimator):
     recipe_ : dict
         How the weights were made.
     metrics_ : dict | None
-        How good the weights are. After :meth:`fit`: validation loss before and after.
+        How good the weights are. After :meth:`fit`, each before and after it: the
+        validation loss and, from given weights that read back-projections, the mean
+        peak error (m) and area under the ROC curve of estimates of ``n_windows``
+        simulated windows of the validation.
     fingerprint_ : dict | None
         Positions of cortex and sensors in :meth:`fit`. You get a warning if you use
         another forward solution.
@@ -184,8 +190,10 @@ class DeepSIFEstimator(BaseEstimator):
         others, the head is moved by 1 to 5 mm, electrodes are misplaced, and normals
         are tilted, since no forward solution is exact. You get the weights with the
         lowest validation loss. The starting weights count too, so ``fit`` cannot make
-        them worse on the data it simulates. Ctrl-C stops early and keeps the best so
-        far.
+        them worse on the data it simulates. At the end, it logs what that means: peak
+        error and area under the ROC curve before and after, on patches and forwards
+        kept for the validation, many of them weak or small. Ctrl-C stops early and
+        keeps the best so far.
 
         From random weights, sources are patches of whole parcels, as in the papers, and
         the forward solution is exact.
@@ -247,10 +255,13 @@ class DeepSIFEstimator(BaseEstimator):
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
         network = self._make_network(leadfield, parcels, start, seed)
         trainer = self._train(network, leadfields, library, start, seed)
-        self.model_ = self._make_model(trainer, leadfield, parcels, sfreq, start, fwd)
+        scores = _compare_estimates(start.network, trainer) if is_personal else {}
+        self.model_ = self._make_model(
+            trainer, leadfield, parcels, sfreq, start, fwd, scores
+        )
         self._fwd, self._noise_cov, self._subjects_dir = given, noise_cov, subjects_dir
 
-    def _make_model(self, trainer, leadfield, parcels, sfreq, start, fwd):
+    def _make_model(self, trainer, leadfield, parcels, sfreq, start, fwd, scores):
         reads_channels = self.encoder == "sensors"
         return Model(
             network=trainer.network,
@@ -272,7 +283,8 @@ class DeepSIFEstimator(BaseEstimator):
             metrics={
                 "validation_loss_before": trainer.history[0][1],
                 "validation_loss_after": trainer.best_loss,
-            },
+            }
+            | scores,
             fingerprint=make_fingerprint(fwd, leadfield),
             device=self.device,
         )
@@ -462,6 +474,27 @@ def _describe(model):
     window = f"{1e3 * model.n_times / model.sfreq:.0f} ms at {model.sfreq:g} Hz"
     kind = f"encoder={model.encoder!r}, architecture={model.architecture!r}"
     return f"{place}, {kind}, {model.parcels.n_parcels} parcels, windows of {window}"
+
+
+def _compare_estimates(network, trainer):
+    """Score the network at the start and the trained one on the held-out windows."""
+    drawn = [[part[:_N_SCORED] for part in batch] for batch in trainer.validation]
+    before, after = (
+        score_estimates(one, trainer.validation_batches, drawn)
+        for one in (network, trainer.network)
+    )
+    logger.info(
+        "Held-out patches: peak error %.1f -> %.1f mm, AUC %.3f -> %.3f (n = %d).",
+        *(1e3 * before.peak_error, 1e3 * after.peak_error),
+        *(before.roc_auc, after.roc_auc, after.n_windows),
+    )
+    return {
+        "peak_error_before": before.peak_error,
+        "peak_error_after": after.peak_error,
+        "roc_auc_before": before.roc_auc,
+        "roc_auc_after": after.roc_auc,
+        "n_windows": after.n_windows,
+    }
 
 
 def _check_precision(precision):

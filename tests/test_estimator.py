@@ -306,11 +306,16 @@ def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path)
         estimator = DeepSIFEstimator(**settings | dict(n_times=7, sfreq=1.0))
         estimator.fit(eeg_fwd, eeg_info, cov)
         assert_same(state(estimator), before)
+        scores = estimator.metrics_
+        for name in ("peak_error", "roc_auc"):
+            assert scores[f"{name}_before"] == scores[f"{name}_after"] > 0
         assert estimator.n_times_ == N_TIMES and estimator.sfreq_ == SFREQ  # theirs
         assert estimator.recipe_["start"] == brief.recipe_
         assert estimator.network_ is not brief.network_
     settings |= dict(learning_rate=1e-3, random_state=1, n_steps=300, batch_size=32)
-    estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+    with catch_logging() as log:
+        estimator = DeepSIFEstimator(**settings, verbose="INFO")
+        estimator.fit(eeg_fwd, eeg_info, cov)
     assert_same(state(brief), before)
     moved = np.abs(state(estimator)["embed.weight"] - before["embed.weight"])
     assert 0 < moved.max() < 0.2
@@ -319,6 +324,12 @@ def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path)
         estimator.metrics_[f"validation_loss_{when}"] for when in ("before", "after")
     )
     assert last < first < brief.metrics_["validation_loss_after"]
+    scores = estimator.metrics_
+    first, last = (1e3 * scores[f"peak_error_{when}"] for when in ("before", "after"))
+    assert last < first
+    assert f"peak error {first:.1f} -> {last:.1f} mm" in log.getvalue()
+    assert scores["roc_auc_before"] < scores["roc_auc_after"] < 1
+    assert 24 <= scores["n_windows"] <= 32
 
 
 def test_given_weights_of_other_sizes(params, eeg_fwd, eeg_info, cov, brief):
