@@ -1,7 +1,7 @@
 """How soon ``fit`` begins to learn, and whether its short library costs anything.
 
     nice python -m benchmarks.studies.start time [--tree PATH]
-    nice python -m benchmarks.studies.start loss [--updates 250]
+    nice python -m benchmarks.studies.start loss [--updates 150]
 
 ``time`` runs a fit in a new process with an empty cache of libraries, three times, to
 its first update. ``--tree`` is a checkout of another commit to compare with; the runs
@@ -43,6 +43,7 @@ SHORT = dict(n_patches=1, n_waveforms=8000, background=60.0)  # that of fit
 # what no fit has seen: other waveforms and background, patches and errors of forwards
 UNSEEN = SHORT | dict(random_state=9001)
 UNSEEN_SEED, N_SAMPLES = 9002, 64  # of each of the 24 forwards
+BATCH_SIZE = 128  # of the fits that are compared
 
 
 class EnoughError(Exception):
@@ -138,7 +139,10 @@ def compare_losses(n_updates, seeds):
         for name, sizes in {"short": SHORT, "full": {}}.items():
             library = make_library(start.parcels, start.sfreq, **sizes)
             estimator = DeepSIFEstimator(
-                library=library, n_steps=n_updates, random_state=seed
+                n_steps=n_updates,
+                batch_size=BATCH_SIZE,
+                library=library,
+                random_state=seed,
             )
             began = time.perf_counter()
             network = estimator.fit(fwd, info).network_
@@ -147,10 +151,13 @@ def compare_losses(n_updates, seeds):
             rows[-1] |= dict(
                 seconds=time.perf_counter() - began, history=estimator.history_
             )
+            rows[-1]["metrics"] = estimator.metrics_
             print(f"{name}, seed {seed}: {np.mean(losses):.4f}", flush=True)
+            print(estimator.history_, estimator.metrics_, flush=True)
     for row in rows:
         row["loss"] = float(np.mean(row["losses"]))
-    return dict(sensors="102 magnetometers, real subject", updates=n_updates, rows=rows)
+    where = dict(sensors="102 magnetometers, real subject", n_samples=N_SAMPLES)
+    return where | dict(updates=n_updates, batch_size=BATCH_SIZE, rows=rows)
 
 
 def main():
@@ -158,7 +165,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=["time", "loss", "once"])
     parser.add_argument("--tree", type=Path, help="checkout to compare with")
-    parser.add_argument("--updates", type=int, default=250)
+    parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     results = ROOT / "benchmarks" / "results"
     parser.add_argument("--results", type=Path, default=results)
