@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import nullcontext
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -12,15 +13,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
 from .apply import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
+from .cache import check_writable
 from .head.bipolar import match_bipolar
 from .head.fingerprint import make_fingerprint
+from .head.geometry import check_forward_geometry
 from .head.leadfield import channel_std, make_leadfield
 from .head.parcels import Parcels, make_template_parcels
 from .inverse.files import one_clear_error, read_model, write_model
 from .inverse.model import Model
 from .inverse.operator import resolve_model
 from .network.architectures import ARCHITECTURES, make_network
-from .network.device import resolve_device
+from .network.device import check_device
 from .network.encoder import N_KERNELS
 from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
@@ -227,11 +230,17 @@ class DeepSIFEstimator(BaseEstimator):
         return self
 
     def _fit(self, fwd, info, noise_cov, subjects_dir):
+        """Check all that can be wrong, then simulate and train, which takes minutes."""
         start = self._starting_point()
-        _check_precision(self.precision)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31))
+        options = self._make_options(start, seed)
+        device = check_device(self.device)
+        if self.checkpoint is not None:
+            _check_checkpoint(self.checkpoint)
         parcels = self._resolve_parcels() if start is None else start.parcels
+        sfreq = float(self.sfreq) if start is None else start.sfreq
+        self._check_library(parcels, sfreq)
         info = _training_info(fwd) if info is None else info
         noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
         given, fwd = fwd, match_bipolar(fwd, info)
@@ -243,25 +252,35 @@ class DeepSIFEstimator(BaseEstimator):
             ch_names=None if start is None else start.ch_names,
             subjects_dir=subjects_dir,
         )
-        sfreq = float(self.sfreq) if start is None else start.sfreq
+        check_forward_geometry(info, fwd, leadfield, parcels)
+        if info["custom_ref_applied"] and "eeg" in leadfield.ch_types:
+            logger.info(
+                "The fit holds for any reference that all EEG channels share. But data "
+                "whose reference is not the average need set_eeg_reference('average', "
+                "projection=True) before they are estimated."
+            )
+        fingerprint = make_fingerprint(fwd, leadfield)
         is_personal = start is not None and self.encoder == "backprojection"
-        library = self._resolve_library(parcels, sfreq, is_personal)
         if is_personal:
+            library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             scans = start.network.sizes.get("scan_width", 0) > 0
             leadfields = make_personal_leadfield(
                 leadfield, fwd, parcels, library.background, scans, seed
             )
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
+            library = self._resolve_library(parcels, sfreq)
         network = self._make_network(leadfield, parcels, start, seed)
-        trainer = self._train(network, leadfields, library, start, seed)
+        trainer = self._train(network, leadfields, library, options, device)
         scores = _compare_estimates(start.network, trainer) if is_personal else {}
         self.model_ = self._make_model(
-            trainer, leadfield, parcels, sfreq, start, fwd, scores
+            trainer, leadfield, parcels, sfreq, start, fingerprint, scores
         )
         self._fwd, self._noise_cov, self._subjects_dir = given, noise_cov, subjects_dir
 
-    def _make_model(self, trainer, leadfield, parcels, sfreq, start, fwd, scores):
+    def _make_model(
+        self, trainer, leadfield, parcels, sfreq, start, fingerprint, scores
+    ):
         reads_channels = self.encoder == "sensors"
         return Model(
             network=trainer.network,
@@ -285,7 +304,7 @@ class DeepSIFEstimator(BaseEstimator):
                 "validation_loss_after": trainer.best_loss,
             }
             | scores,
-            fingerprint=make_fingerprint(fwd, leadfield),
+            fingerprint=fingerprint,
             device=self.device,
         )
 
@@ -302,11 +321,12 @@ class DeepSIFEstimator(BaseEstimator):
             network.load_state_dict(start.network.state_dict())
         return network
 
-    def _train(self, network, leadfields, library, start, seed):
+    def _make_options(self, start, seed):
+        _check_option("precision", self.precision, ["auto", "bfloat16", "float32"])
         learning_rate = self.learning_rate
         if learning_rate is None:
             learning_rate = 1e-3 if start is None else 3e-4
-        options = TrainingOptions(
+        return TrainingOptions(
             n_steps=self.n_steps,
             batch_size=self.batch_size,
             learning_rate=learning_rate,
@@ -317,13 +337,15 @@ class DeepSIFEstimator(BaseEstimator):
             precision=self.precision,
             seed=seed % 2**31,
         )
+
+    def _train(self, network, leadfields, library, options, device):
         progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
         trainer = Trainer(
             network,
             library,
             leadfields,
             options,
-            device=resolve_device(self.device),
+            device=device,
             checkpoint=self.checkpoint,
             callback=lambda trainer: progress.update(trainer.step),
         )
@@ -370,13 +392,10 @@ class DeepSIFEstimator(BaseEstimator):
         _validate_type(self.parcels, (Parcels, None), "parcels")
         return make_template_parcels() if self.parcels is None else self.parcels
 
-    def _resolve_library(self, parcels, sfreq, is_personal):
-        from .simulation.library import make_library  # here: numba is slow to load
-
+    def _check_library(self, parcels, sfreq):
         _validate_type(self.library, (Library, None), "library")
         if self.library is None:
-            sizes = _SHORT_LIBRARY if is_personal else {}
-            return make_library(parcels, sfreq=sfreq, **sizes)
+            return
         n_parcels, rate = len(self.library.background), self.library.sfreq
         if (n_parcels, rate) != (parcels.n_parcels, sfreq):
             raise ValueError(
@@ -384,7 +403,13 @@ class DeepSIFEstimator(BaseEstimator):
                 f"{sfreq:g} Hz, as the network is, got {n_parcels} parcels at {rate:g} "
                 "Hz. Use make_library(parcels, sfreq), or arrays of these sizes."
             )
-        return self.library
+
+    def _resolve_library(self, parcels, sfreq, **sizes):
+        from .simulation.library import make_library  # here: numba is slow to load
+
+        if self.library is not None:
+            return self.library
+        return make_library(parcels, sfreq=sfreq, **sizes)
 
     @verbose
     def predict(
@@ -497,8 +522,15 @@ def _compare_estimates(network, trainer):
     }
 
 
-def _check_precision(precision):
-    _check_option("precision", precision, ["auto", "bfloat16", "float32"])
+def _check_checkpoint(fname):
+    """Raise before the training if its state cannot be kept in a file."""
+    _validate_type(fname, "path-like", "checkpoint")
+    if not Path(fname).parent.is_dir() or Path(fname).is_dir():
+        raise FileNotFoundError(
+            "checkpoint must be a file in an existing folder, new or of a training to "
+            f"resume, got {str(fname)!r}. Make the folder first, or add a name."
+        )
+    check_writable(Path(fname).parent)
 
 
 def _training_info(fwd):

@@ -633,6 +633,65 @@ def test_fit_on_own_library(params, eeg_fwd, monkeypatch, tmp_path):
     assert read_deepsif(tmp_path / "own-deepsif.safetensors").library is None
 
 
+@pytest.fixture
+def no_training(monkeypatch):
+    """Make any simulation or training fail: what is wrong is found before."""
+
+    def fail(*args, **kwargs):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr(library, "make_library", fail)
+    monkeypatch.setattr("mne_deepsif.estimator.Trainer", fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    (
+        ("device", "gpu", "device must be a torch device .* 'gpu'"),
+        ("n_steps", 0, "n_steps must be 1 or more, got 0"),
+        ("batch_size", 0, "batch_size must be 1 or more"),
+        ("precision", "half", "precision"),
+        ("checkpoint", "nowhere/state.pt", "existing folder.*'nowhere/state.pt'"),
+        ("checkpoint", ".", "checkpoint must be a file"),
+    ),
+)
+def test_what_is_wrong_is_found_before(
+    params, eeg_fwd, no_training, tmp_path, monkeypatch, name, value, match
+):
+    """Neither the library nor the training is begun."""
+    monkeypatch.chdir(tmp_path)
+    estimator = DeepSIFEstimator(**params | {name: value})
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        estimator.fit(eeg_fwd)
+
+
+def test_wrong_geometry_is_found_before(params, eeg_fwd, eeg_info, no_training):
+    """As apply_deepsif would after it."""
+    fwd, info = eeg_fwd.copy(), eeg_info.copy()
+    for one in (fwd["info"], info):
+        for ch in one["chs"]:
+            ch["loc"][:3] *= 1e-3
+    with pytest.raises(ValueError, match="Then make the forward solution again"):
+        DeepSIFEstimator(**params).fit(fwd, info)
+
+
+def test_custom_reference(params, evoked, eeg_fwd, brief):
+    """Fit cannot know which it is. What it learns holds for any of all channels."""
+    mastoid = evoked.copy().del_proj().set_eeg_reference(["T7", "T8"])
+    with catch_logging() as log:
+        settings = params | dict(weights=brief, parcels=None, n_steps=1)
+        estimator = DeepSIFEstimator(**settings, verbose="INFO")
+        estimator.fit(eeg_fwd, mastoid.info)
+    assert "set_eeg_reference('average', projection=True)" in log.getvalue()
+    with pytest.raises(ValueError, match="Custom EEG reference is not allowed"):
+        estimator.predict(mastoid)
+    mastoid.set_eeg_reference("average", projection=True)
+    whole = evoked.copy().del_proj().set_eeg_reference("average", projection=True)
+    expected = estimator.predict(whole).data
+    found = estimator.predict(mastoid).data
+    assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def test_fit_without_channels(params, eeg_fwd, eeg_info):
     info = eeg_info.copy()
     info["bads"] = info["ch_names"]
