@@ -77,9 +77,12 @@ def time_in_process(tree):
         for entry in data.iterdir():
             if entry.name != "libraries":
                 os.symlink(entry, Path(folder) / entry.name)
+        package = Path(folder) / "package"  # of the checkout; all else is of this one
+        package.mkdir()
+        os.symlink(tree.resolve() / "mne_deepsif", package / "mne_deepsif")
         environ = dict(os.environ, MNE_DEEPSIF_DATA=folder)
-        environ["PYTHONPATH"] = os.pathsep.join([str(tree), str(ROOT)])
-        command = [sys.executable, "-m", "benchmarks.studies.start", "once"]
+        environ["PYTHONPATH"] = os.pathsep.join([str(package), str(ROOT)])
+        command = [sys.executable, "-P", "-m", "benchmarks.studies.start", "once"]
         found = subprocess.run(
             command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True
         )
