@@ -90,17 +90,19 @@ def time_in_process(tree):
     return dict(wall=wall, cpu=cpu, load=os.getloadavg()[0])
 
 
-def compare_times(trees, n_runs=3):
-    """Time the checkouts in turn."""
+def compare_times(trees, n_runs):
+    """Time the checkouts in turn; yield what is known after each run."""
     runs = {name: [] for name in trees}
     for _ in range(n_runs):
         for name, tree in trees.items():
             runs[name].append(time_in_process(tree))
             print(name, runs[name][-1], flush=True)
-    return {
-        name: dict(runs=found, median=float(np.median([run["wall"] for run in found])))
-        for name, found in runs.items()
-    }
+            yield {name: _summarise(found) for name, found in runs.items() if found}
+
+
+def _summarise(runs):
+    medians = {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+    return dict(median=medians, runs=runs)
 
 
 # ------------------------------------------------------------------------ loss
@@ -168,6 +170,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=["time", "loss", "once"])
     parser.add_argument("--tree", type=Path, help="checkout to compare with")
+    parser.add_argument("--runs", type=int, default=3, help="of each checkout")
     parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     results = ROOT / "benchmarks" / "results"
@@ -180,12 +183,14 @@ def main():
     record = provenance() | dict(threads=torch.get_num_threads())
     if args.part == "time":
         trees = {"after": ROOT} | ({"before": args.tree} if args.tree else {})
-        record |= compare_times(trees)
+        found = compare_times(trees, args.runs)
     else:
-        record |= compare_losses(args.updates, args.seeds)
+        found = [compare_losses(args.updates, args.seeds)]
     fname = args.results / "start.json"
     kept = json.loads(fname.read_text()) if fname.exists() else {}
-    fname.write_text(json.dumps(kept | {args.part: record}, indent=1) + "\n")
+    for known in found:
+        text = json.dumps(kept | {args.part: record | known}, indent=1)
+        fname.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
