@@ -1,7 +1,7 @@
 """Look at the built site with a browser, on a wide and on a narrow screen.
 
 ``python doc/browser.py doc/_build`` needs the extra ``plot``, whose Qt holds Chromium,
-and no display. It raises if a page has errors of JavaScript, broken images or text that
+and no display. It fails if a page has errors of JavaScript, broken images or text that
 is cut off, or if the search does not find what it should.
 """
 
@@ -26,6 +26,7 @@ SEARCH = ("search.html", "q=apply_deepsif")
 # What lies right of the window, unless it can be scrolled to.
 LOOK = """JSON.stringify({
     title: document.title,
+    width: innerWidth,
     broken: [...document.images].filter(i => i.complete && !i.naturalWidth)
         .map(i => i.src),
     cut: [...document.querySelectorAll("main *")].filter(
@@ -57,12 +58,16 @@ class Page(QWebEnginePage):
             signal.connect(loop.quit)
         loop.exec()
 
-    def look(self, url):
-        """Load a page, and return what can be seen of it."""
+    def open(self, url):
+        """Load a page, and let its scripts run."""
         self.errors.clear()
         self.load(url)
         self.wait(self.loadFinished)
-        self.wait(timeout=4.0 if url.hasQuery() else 0.5)  # its scripts
+        self.wait(timeout=4.0 if url.hasQuery() else 0.2)
+
+    def look(self):
+        """Return what can be seen of the page."""
+        self.wait(timeout=0.1)  # it may have another width than before
         seen, loop = [], QEventLoop()
         self.runJavaScript(LOOK, 0, lambda text: (seen.append(text), loop.quit()))
         loop.exec()
@@ -90,20 +95,23 @@ def find_faults(folder):
     names = [file.relative_to(folder) for file in sorted(folder.rglob("*.html"))]
     names = [name for name in names if name.parts[0] not in ("_modules", "_static")]
     faults = []
-    for width in WIDTHS:
-        view.resize(width, 900)
-        for name in names:
-            url = QUrl.fromLocalFile(str(folder / name))
-            if name.name == SEARCH[0]:
-                url.setQuery(SEARCH[1])
-            seen = page.look(url)
-            if "mne_deepsif" not in seen["title"].split():
-                faults.append(f"{name}: the title is {seen['title']!r}")
-            if url.hasQuery() and SEARCH[1][2:] not in seen["hits"]:
-                faults.append(f"the search finds {seen['hits'][:5]}")
+    for name in names:
+        url = QUrl.fromLocalFile(str(folder / name))
+        if name.name == SEARCH[0]:
+            url.setQuery(SEARCH[1])
+        page.open(url)
+        for width in WIDTHS:
+            view.resize(width, 900)
+            seen = page.look()
+            if seen["width"] != width:
+                faults.append(f"{name}: {seen['width']} instead of {width} px wide")
             for kind in ("errors", "broken", "cut"):
                 if seen[kind]:
                     faults.append(f"{name} at {width} px: {kind} {seen[kind][:3]}")
+        if "mne_deepsif" not in seen["title"].split():
+            faults.append(f"{name}: the title is {seen['title']!r}")
+        if url.hasQuery() and SEARCH[1][2:] not in seen["hits"]:
+            faults.append(f"the search finds {seen['hits'][:5]}")
     view.close()
     application.processEvents()
     return faults

@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import nullcontext
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -12,20 +13,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
 from .apply import apply_deepsif, apply_deepsif_epochs, apply_deepsif_raw
+from .cache import check_writable
 from .head.bipolar import match_bipolar
 from .head.fingerprint import make_fingerprint
+from .head.geometry import check_forward_geometry
 from .head.leadfield import channel_std, make_leadfield
 from .head.parcels import Parcels, make_template_parcels
 from .inverse.files import one_clear_error, read_model, write_model
 from .inverse.model import Model
 from .inverse.operator import resolve_model
 from .network.architectures import ARCHITECTURES, make_network
-from .network.device import resolve_device
+from .network.device import check_device
 from .network.encoder import N_KERNELS
 from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
 from .training.personal import make_personal_leadfield
+from .training.score import score_estimates
 from .training.trainer import Trainer, TrainingOptions
+
+# The library of a fit from given weights, which know such waveforms: as good as the
+# full one, and there much sooner (doc/decisions.rst). Its patches are not used, since
+# a personal leadfield has its own.
+_SHORT_LIBRARY = dict(n_patches=1, n_waveforms=8000, background=60.0)
+
+_N_SCORED = 40  # windows of each held-out forward
 
 # parameters that a file does not keep: they depend on the machine or the session
 _NOT_STORED = {
@@ -81,7 +92,8 @@ class DeepSIFEstimator(BaseEstimator):
     library : Library | None
         What the simulated sources are made of, at the network's rate: waveforms,
         background activity and, for random weights, patches. None simulates
-        :func:`make_library` with its defaults.
+        :func:`make_library`, for given weights with 8000 waveforms and 60 s of
+        background, otherwise with its defaults.
     random_state : int | None
         Seed of weights, simulation and batches.
     verbose : bool | str | int | None
@@ -106,7 +118,10 @@ class DeepSIFEstimator(BaseEstimator):
     recipe_ : dict
         How the weights were made.
     metrics_ : dict | None
-        How good the weights are. After :meth:`fit`: validation loss before and after.
+        How good the weights are. After :meth:`fit`, each before and after it: the
+        validation loss and, from given weights that read back-projections, the mean
+        peak error (m) and area under the ROC curve of estimates of ``n_windows``
+        simulated windows of the validation.
     fingerprint_ : dict | None
         Positions of cortex and sensors in :meth:`fit`. You get a warning if you use
         another forward solution.
@@ -178,8 +193,10 @@ class DeepSIFEstimator(BaseEstimator):
         others, the head is moved by 1 to 5 mm, electrodes are misplaced, and normals
         are tilted, since no forward solution is exact. You get the weights with the
         lowest validation loss. The starting weights count too, so ``fit`` cannot make
-        them worse on the data it simulates. Ctrl-C stops early and keeps the best so
-        far.
+        them worse on the data it simulates. At the end, it logs what that means: peak
+        error and area under the ROC curve before and after, on patches and forwards
+        kept for the validation, many of them weak or small. Ctrl-C stops early and
+        keeps the best so far.
 
         From random weights, sources are patches of whole parcels, as in the papers, and
         the forward solution is exact.
@@ -213,11 +230,17 @@ class DeepSIFEstimator(BaseEstimator):
         return self
 
     def _fit(self, fwd, info, noise_cov, subjects_dir):
+        """Check all that can be wrong, then simulate and train, which takes minutes."""
         start = self._starting_point()
-        _check_precision(self.precision)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31))
+        options = self._make_options(start, seed)
+        device = check_device(self.device)
+        if self.checkpoint is not None:
+            _check_checkpoint(self.checkpoint)
         parcels = self._resolve_parcels() if start is None else start.parcels
+        sfreq = float(self.sfreq) if start is None else start.sfreq
+        self._check_library(parcels, sfreq)
         info = _training_info(fwd) if info is None else info
         noise_cov = mne.make_ad_hoc_cov(info) if noise_cov is None else noise_cov
         given, fwd = fwd, match_bipolar(fwd, info)
@@ -229,21 +252,35 @@ class DeepSIFEstimator(BaseEstimator):
             ch_names=None if start is None else start.ch_names,
             subjects_dir=subjects_dir,
         )
-        sfreq = float(self.sfreq) if start is None else start.sfreq
-        library = self._resolve_library(parcels, sfreq)
-        if start is not None and self.encoder == "backprojection":
+        check_forward_geometry(info, fwd, leadfield, parcels)
+        if info["custom_ref_applied"] and "eeg" in leadfield.ch_types:
+            logger.info(
+                "The fit holds for any reference that all EEG channels share. But data "
+                "whose reference is not the average need set_eeg_reference('average', "
+                "projection=True) before they are estimated."
+            )
+        fingerprint = make_fingerprint(fwd, leadfield)
+        is_personal = start is not None and self.encoder == "backprojection"
+        if is_personal:
+            library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             scans = start.network.sizes.get("scan_width", 0) > 0
             leadfields = make_personal_leadfield(
                 leadfield, fwd, parcels, library.background, scans, seed
             )
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
+            library = self._resolve_library(parcels, sfreq)
         network = self._make_network(leadfield, parcels, start, seed)
-        trainer = self._train(network, leadfields, library, start, seed)
-        self.model_ = self._make_model(trainer, leadfield, parcels, sfreq, start, fwd)
+        trainer = self._train(network, leadfields, library, options, device)
+        scores = _compare_estimates(start.network, trainer) if is_personal else {}
+        self.model_ = self._make_model(
+            trainer, leadfield, parcels, sfreq, start, fingerprint, scores
+        )
         self._fwd, self._noise_cov, self._subjects_dir = given, noise_cov, subjects_dir
 
-    def _make_model(self, trainer, leadfield, parcels, sfreq, start, fwd):
+    def _make_model(
+        self, trainer, leadfield, parcels, sfreq, start, fingerprint, scores
+    ):
         reads_channels = self.encoder == "sensors"
         return Model(
             network=trainer.network,
@@ -265,8 +302,9 @@ class DeepSIFEstimator(BaseEstimator):
             metrics={
                 "validation_loss_before": trainer.history[0][1],
                 "validation_loss_after": trainer.best_loss,
-            },
-            fingerprint=make_fingerprint(fwd, leadfield),
+            }
+            | scores,
+            fingerprint=fingerprint,
             device=self.device,
         )
 
@@ -283,11 +321,12 @@ class DeepSIFEstimator(BaseEstimator):
             network.load_state_dict(start.network.state_dict())
         return network
 
-    def _train(self, network, leadfields, library, start, seed):
+    def _make_options(self, start, seed):
+        _check_option("precision", self.precision, ["auto", "bfloat16", "float32"])
         learning_rate = self.learning_rate
         if learning_rate is None:
             learning_rate = 1e-3 if start is None else 3e-4
-        options = TrainingOptions(
+        return TrainingOptions(
             n_steps=self.n_steps,
             batch_size=self.batch_size,
             learning_rate=learning_rate,
@@ -298,13 +337,15 @@ class DeepSIFEstimator(BaseEstimator):
             precision=self.precision,
             seed=seed % 2**31,
         )
+
+    def _train(self, network, leadfields, library, options, device):
         progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
         trainer = Trainer(
             network,
             library,
             leadfields,
             options,
-            device=resolve_device(self.device),
+            device=device,
             checkpoint=self.checkpoint,
             callback=lambda trainer: progress.update(trainer.step),
         )
@@ -351,12 +392,10 @@ class DeepSIFEstimator(BaseEstimator):
         _validate_type(self.parcels, (Parcels, None), "parcels")
         return make_template_parcels() if self.parcels is None else self.parcels
 
-    def _resolve_library(self, parcels, sfreq):
-        from .simulation.library import make_library  # here: numba is slow to load
-
+    def _check_library(self, parcels, sfreq):
         _validate_type(self.library, (Library, None), "library")
         if self.library is None:
-            return make_library(parcels, sfreq=sfreq)
+            return
         n_parcels, rate = len(self.library.background), self.library.sfreq
         if (n_parcels, rate) != (parcels.n_parcels, sfreq):
             raise ValueError(
@@ -364,7 +403,13 @@ class DeepSIFEstimator(BaseEstimator):
                 f"{sfreq:g} Hz, as the network is, got {n_parcels} parcels at {rate:g} "
                 "Hz. Use make_library(parcels, sfreq), or arrays of these sizes."
             )
-        return self.library
+
+    def _resolve_library(self, parcels, sfreq, **sizes):
+        from .simulation.library import make_library  # here: numba is slow to load
+
+        if self.library is not None:
+            return self.library
+        return make_library(parcels, sfreq=sfreq, **sizes)
 
     @verbose
     def predict(
@@ -456,8 +501,36 @@ def _describe(model):
     return f"{place}, {kind}, {model.parcels.n_parcels} parcels, windows of {window}"
 
 
-def _check_precision(precision):
-    _check_option("precision", precision, ["auto", "bfloat16", "float32"])
+def _compare_estimates(network, trainer):
+    """Score the network at the start and the trained one on the held-out windows."""
+    drawn = [[part[:_N_SCORED] for part in batch] for batch in trainer.validation]
+    before, after = (
+        score_estimates(one, trainer.validation_batches, drawn)
+        for one in (network, trainer.network)
+    )
+    logger.info(
+        "Held-out patches: peak error %.1f -> %.1f mm, AUC %.3f -> %.3f (n = %d).",
+        *(1e3 * before.peak_error, 1e3 * after.peak_error),
+        *(before.roc_auc, after.roc_auc, after.n_windows),
+    )
+    return {
+        "peak_error_before": before.peak_error,
+        "peak_error_after": after.peak_error,
+        "roc_auc_before": before.roc_auc,
+        "roc_auc_after": after.roc_auc,
+        "n_windows": after.n_windows,
+    }
+
+
+def _check_checkpoint(fname):
+    """Raise before the training if its state cannot be kept in a file."""
+    _validate_type(fname, "path-like", "checkpoint")
+    if not Path(fname).parent.is_dir() or Path(fname).is_dir():
+        raise FileNotFoundError(
+            "checkpoint must be a file in an existing folder, new or of a training to "
+            f"resume, got {str(fname)!r}. Make the folder first, or add a name."
+        )
+    check_writable(Path(fname).parent)
 
 
 def _training_info(fwd):

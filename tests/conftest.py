@@ -195,7 +195,7 @@ def _small_training(parcels):
 
     options = functools.partial(estimator.TrainingOptions, n_validation=32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "make_library", lambda parcels, sfreq: made)
+        patch.setattr(library, "make_library", lambda parcels, **_: made)
         patch.setattr(estimator, "make_network", small)
         patch.setattr(estimator, "TrainingOptions", options)
         patch.setattr(personal, "_N_PATCHES", 1500)

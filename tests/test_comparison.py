@@ -16,6 +16,8 @@ import mne
 import numpy as np
 import pytest
 
+from mne_deepsif.estimator import _SHORT_LIBRARY
+
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip(f"needs {ROOT / 'benchmarks'}", allow_module_level=True)
@@ -35,7 +37,7 @@ from benchmarks.comparison.scenarios import (  # noqa: E402
     draw,
 )
 from benchmarks.comparison.store import Cell, Store  # noqa: E402
-from benchmarks.studies import variants  # noqa: E402
+from benchmarks.studies import start, variants  # noqa: E402
 
 SMALL = SCENARIOS["quick"][0]
 EVERY = [one for group in SCENARIOS.values() for one in group]
@@ -309,3 +311,20 @@ def test_variants_have_their_scenarios():
         found = variants.find_scenarios(kind)
         assert [one.cell for one in found] == list(variants.CELLS)
         assert {one.head.error for one in found} == {"all"}
+
+
+def test_the_library_of_the_study_is_that_of_fit():
+    assert start.SHORT == _SHORT_LIBRARY
+    assert start.UNSEEN["random_state"] != 0, "what make_library takes"
+
+
+def test_checkouts_are_timed_in_turn(monkeypatch):
+    """What is known is kept after each run."""
+    walls = iter([3.0, 30.0, 1.0, 50.0, 2.0, 40.0])
+    times = lambda tree: dict(wall=next(walls), cpu=1.0, load=0.5)  # noqa: E731
+    monkeypatch.setattr(start, "time_in_process", times)
+    found = list(start.compare_times(dict(after="here", before="there"), 3))
+    assert [len(one) for one in found] == [1, 2, 2, 2, 2, 2]
+    medians = {name: one["median"]["wall"] for name, one in found[-1].items()}
+    assert medians == {"after": 2.0, "before": 40.0}
+    assert len(found[-1]["after"]["runs"]) == 3

@@ -40,6 +40,26 @@ def test_readme_has_links():
     assert len(find_links(DOC.parent / "README.md")) > 10
 
 
+def test_links_of_the_site(tmp_path):
+    """Files and places that are not there are found, and nothing else."""
+    find_broken = runpy.run_path(str(DOC / "links.py"))["find_broken"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a file.png").touch()
+    (tmp_path / "index.html").write_text(
+        '<a href="deep/page.html#here">1</a><img src="a%20file.png"><a href="#">2</a>'
+        '<a href="https://example.org/none#x">3</a><a href="mailto:a@b.c">4</a>'
+        '<a href="deep">5</a><a href="deep/page.html?q=1">6</a>'
+    )
+    page = tmp_path / "deep" / "page.html"
+    page.write_text('<h1 id="here"></h1><a href="../index.html">1</a>')
+    assert not find_broken(tmp_path)
+    wrong = ("none.html", "../index.html#none", "#none", "../none.png")
+    page.write_text("".join(f'<a href="{link}">x</a>' for link in wrong))
+    found = [f"deep/page.html: {link}" for link in sorted(wrong)]
+    # the index points to a place that is gone, too
+    assert find_broken(tmp_path) == [*found, "index.html: deep/page.html#here"]
+
+
 def test_examples_are_numbered_and_draw():
     """The gallery follows the numbers; each page draws something."""
     pages = sorted((DOC.parent / "examples").glob("*.py"))

@@ -306,11 +306,16 @@ def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path)
         estimator = DeepSIFEstimator(**settings | dict(n_times=7, sfreq=1.0))
         estimator.fit(eeg_fwd, eeg_info, cov)
         assert_same(state(estimator), before)
+        scores = estimator.metrics_
+        for name in ("peak_error", "roc_auc"):
+            assert scores[f"{name}_before"] == scores[f"{name}_after"] > 0
         assert estimator.n_times_ == N_TIMES and estimator.sfreq_ == SFREQ  # theirs
         assert estimator.recipe_["start"] == brief.recipe_
         assert estimator.network_ is not brief.network_
     settings |= dict(learning_rate=1e-3, random_state=1, n_steps=300, batch_size=32)
-    estimator = DeepSIFEstimator(**settings).fit(eeg_fwd, eeg_info, cov)
+    with catch_logging() as log:
+        estimator = DeepSIFEstimator(**settings, verbose="INFO")
+        estimator.fit(eeg_fwd, eeg_info, cov)
     assert_same(state(brief), before)
     moved = np.abs(state(estimator)["embed.weight"] - before["embed.weight"])
     assert 0 < moved.max() < 0.2
@@ -319,6 +324,12 @@ def test_fit_from_given_weights(params, brief, eeg_fwd, eeg_info, cov, tmp_path)
         estimator.metrics_[f"validation_loss_{when}"] for when in ("before", "after")
     )
     assert last < first < brief.metrics_["validation_loss_after"]
+    scores = estimator.metrics_
+    first, last = (1e3 * scores[f"peak_error_{when}"] for when in ("before", "after"))
+    assert last < first
+    assert f"peak error {first:.1f} -> {last:.1f} mm" in log.getvalue()
+    assert scores["roc_auc_before"] < scores["roc_auc_after"] < 1
+    assert 24 <= scores["n_windows"] <= 32
 
 
 def test_given_weights_of_other_sizes(params, eeg_fwd, eeg_info, cov, brief):
@@ -595,7 +606,7 @@ def test_fit_wrong_types(params, evoked, eeg_fwd):
 
 def test_fit_on_another_library(params, eeg_fwd):
     """A library that does not fit the network says what would."""
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     for wrong in (replace(whole, sfreq=250.0), replace(whole, background=np.eye(7))):
         estimator = DeepSIFEstimator(**params | dict(library=wrong))
         with pytest.raises(ValueError, match="library must have 200 parcels .* 125 Hz"):
@@ -606,7 +617,7 @@ def test_fit_on_another_library(params, eeg_fwd):
 
 def test_fit_on_own_library(params, eeg_fwd, monkeypatch, tmp_path):
     """Training draws from a given library. Files do not keep it."""
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     expected = DeepSIFEstimator(**params).fit(eeg_fwd)
     other = replace(whole, waveforms=whole.waveforms[:, ::-1] ** 3)
 
@@ -622,6 +633,65 @@ def test_fit_on_own_library(params, eeg_fwd, monkeypatch, tmp_path):
     assert read_deepsif(tmp_path / "own-deepsif.safetensors").library is None
 
 
+@pytest.fixture
+def no_training(monkeypatch):
+    """Make any simulation or training fail: what is wrong is found before."""
+
+    def fail(*args, **kwargs):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr(library, "make_library", fail)
+    monkeypatch.setattr("mne_deepsif.estimator.Trainer", fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    (
+        ("device", "gpu", "device must be a torch device .* 'gpu'"),
+        ("n_steps", 0, "n_steps must be 1 or more, got 0"),
+        ("batch_size", 0, "batch_size must be 1 or more"),
+        ("precision", "half", "precision"),
+        ("checkpoint", "nowhere/state.pt", "existing folder.*'nowhere/state.pt'"),
+        ("checkpoint", ".", "checkpoint must be a file"),
+    ),
+)
+def test_what_is_wrong_is_found_before(
+    params, eeg_fwd, no_training, tmp_path, monkeypatch, name, value, match
+):
+    """Neither the library nor the training is begun."""
+    monkeypatch.chdir(tmp_path)
+    estimator = DeepSIFEstimator(**params | {name: value})
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        estimator.fit(eeg_fwd)
+
+
+def test_wrong_geometry_is_found_before(params, eeg_fwd, eeg_info, no_training):
+    """As apply_deepsif would after it."""
+    fwd, info = eeg_fwd.copy(), eeg_info.copy()
+    for one in (fwd["info"], info):
+        for ch in one["chs"]:
+            ch["loc"][:3] *= 1e-3
+    with pytest.raises(ValueError, match="Then make the forward solution again"):
+        DeepSIFEstimator(**params).fit(fwd, info)
+
+
+def test_custom_reference(params, evoked, eeg_fwd, brief):
+    """Fit cannot know which it is. What it learns holds for any of all channels."""
+    mastoid = evoked.copy().del_proj().set_eeg_reference(["T7", "T8"])
+    with catch_logging() as log:
+        settings = params | dict(weights=brief, parcels=None, n_steps=1)
+        estimator = DeepSIFEstimator(**settings, verbose="INFO")
+        estimator.fit(eeg_fwd, mastoid.info)
+    assert "set_eeg_reference('average', projection=True)" in log.getvalue()
+    with pytest.raises(ValueError, match="Custom EEG reference is not allowed"):
+        estimator.predict(mastoid)
+    mastoid.set_eeg_reference("average", projection=True)
+    whole = evoked.copy().del_proj().set_eeg_reference("average", projection=True)
+    expected = estimator.predict(whole).data
+    found = estimator.predict(mastoid).data
+    assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def test_fit_without_channels(params, eeg_fwd, eeg_info):
     info = eeg_info.copy()
     info["bads"] = info["ch_names"]
@@ -634,7 +704,7 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
     labels = parcels.to_labels()
     merged = [one + two for one, two in zip(labels[:60:2], labels[1:60:2])]
     coarse = make_parcels(merged)
-    whole = library.make_library(None, None)
+    whole = library.make_library(None)
     patches = np.stack([np.arange(30), (np.arange(30) + 1) % 30], 1)
     part = replace(
         whole,
@@ -642,7 +712,7 @@ def test_other_parcellation(params, parcels, evoked, eeg_fwd, eeg_info, monkeypa
         decay=np.ones((30, 2)),
         background=whole.background[:30],
     )
-    monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: part)
+    monkeypatch.setattr(library, "make_library", lambda parcels, **_: part)
     estimator = DeepSIFEstimator(**params | dict(parcels=coarse))
     estimator.fit(eeg_fwd, eeg_info)
     stc = estimator.predict(evoked)

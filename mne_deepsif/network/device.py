@@ -29,6 +29,20 @@ def resolve_device(device="auto"):
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def check_device(device="auto"):
+    """Return what :func:`resolve_device` does; raise if it cannot be used."""
+    name = resolve_device(device)
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise ValueError(
+            "device must be a torch device of this machine, such as 'cpu', or 'auto', "
+            f"got {device!r}: {reason}."
+        ) from None
+    return name
+
+
 def resolve_precision(precision, device):
     """Return the torch dtype for matrix products on a device."""
     if precision == "auto":

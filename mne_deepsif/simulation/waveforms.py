@@ -19,6 +19,9 @@ SPIKE_DISTANCE = 0.2  # s
 HALF_LENGTH = 0.768  # s on either side of a waveform's peak
 STRETCHES = (0.5, 0.7, 1.0, 1.4, 2.0)  # time scales of the waveforms
 N_SEEDS = 16  # spiking seed parcels per network, mostly far apart
+LONGEST = 60.0  # s, of a simulation of spikes
+LEAST_RATE = 0.65  # spikes per second to count on; most seeds have more than one
+_HALF = int(HALF_LENGTH * max(STRETCHES) * SFREQ)  # samples, before stretching
 _LONE = 0.3  # s, on either side: where a lone spike's own slow waves may be high
 
 
@@ -35,16 +38,23 @@ def recipe():
         half_length=HALF_LENGTH,
         stretches=STRETCHES,
         n_seeds=N_SEEDS,
+        longest=LONGEST,
+        least_rate=LEAST_RATE,
     )
 
 
-def make_spikes(connectome, n_waveforms, rng, *, n_networks=32, duration=60.0):
+def make_spikes(connectome, n_waveforms, rng, *, n_networks=32, duration=None):
     """Simulate spikes (n_waveforms, n_times) at 500 Hz, with a peak of 1 in the middle.
 
     Several seed parcels share a network, because the neighbours of a seed hardly change
     its spikes. The baseline (the window's median) is subtracted. Networks are simulated
     in rounds of ``n_networks`` for ``duration`` seconds until there are enough spikes.
+    None is as long as one round needs, but at most a minute.
     """
+    if duration is None:
+        n_seeds = n_networks * min(N_SEEDS, connectome.n_parcels)
+        duration = n_waveforms / (LEAST_RATE * n_seeds) + 2 * _HALF / SFREQ
+        duration = min(duration, LONGEST)
     windows, n_found = [], 0
     while n_found < n_waveforms:
         seeds, A = _draw_seeds(connectome, n_networks, rng)
@@ -99,18 +109,16 @@ def find_spikes(trace, sfreq=SFREQ):
 
 
 def _spike_windows(trace):
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
     peaks = find_spikes(trace)
-    peaks = peaks[(peaks >= half) & (peaks < len(trace) - half)]
-    windows = trace[peaks[:, None] + np.arange(-half, half)].astype(np.float32)
+    peaks = peaks[(peaks >= _HALF) & (peaks < len(trace) - _HALF)]
+    windows = trace[peaks[:, None] + np.arange(-_HALF, _HALF)].astype(np.float32)
     windows -= np.median(windows, axis=1, keepdims=True)
-    return windows / windows[:, half, None]
+    return windows / windows[:, _HALF, None]
 
 
 def make_evoked(n_waveforms, rng):
     """Simulate evoked responses of single neural masses to pulses of input."""
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
-    n_times = 2 * half
+    n_times = 2 * _HALF
     windows = []
     while sum(map(len, windows)) < n_waveforms:
         n_networks = 256
@@ -152,7 +160,6 @@ def _centre_peaks(traces):
 
 def make_bursts(n_waveforms, rng):
     """Cut bursts from the rhythm of single neural masses, tapered to 0.2 to 1 s."""
-    half = int(HALF_LENGTH * max(STRETCHES) * SFREQ)
     psp = simulate_jansen_rit(
         60.0,
         n_networks=64,
@@ -161,10 +168,10 @@ def make_bursts(n_waveforms, rng):
         random_state=int(rng.integers(2**31)),
     )[:, 0]
     rows = rng.integers(len(psp), size=n_waveforms)
-    starts = rng.integers(psp.shape[1] - 2 * half, size=n_waveforms)
-    windows = psp[rows[:, None], starts[:, None] + np.arange(2 * half)]
+    starts = rng.integers(psp.shape[1] - 2 * _HALF, size=n_waveforms)
+    windows = psp[rows[:, None], starts[:, None] + np.arange(2 * _HALF)]
     windows = windows - np.median(windows, axis=1, keepdims=True)
-    times = (np.arange(2 * half) - half) / SFREQ
+    times = (np.arange(2 * _HALF) - _HALF) / SFREQ
     width = rng.uniform(0.05, 0.25, (n_waveforms, 1))
     return _centre_peaks(windows * np.exp(-0.5 * (times / width) ** 2))
 

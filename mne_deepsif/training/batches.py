@@ -144,6 +144,8 @@ class BatchStream:
     def drawing_ahead(self, initializer, *args):
         """Draw pools in a thread that starts with ``initializer(*args)``."""
         with ThreadPoolExecutor(1, "", initializer, args) as self._thread:
+            if self._pool is None and self._next is None:
+                self._next = self._thread.submit(self._draw_pool)
             try:
                 yield
             finally:

@@ -30,6 +30,7 @@ from .cortical import (
 
 _N_TRUTHS, _N_EXACT = 24, 6  # leadfields that make data; those without an error
 _N_PATCHES, _N_PLACES = 12_000, 3000  # fewer patches are learned by heart
+_N_AT_ONCE = 64  # patches drawn in one go
 _N_NEIGHBOURS = 6  # sensors from which the field beside one is interpolated
 _MOVED, _TURNED = (1e-3, 5e-3), (0.5, 3.0)  # m, degrees: coregistration
 _MISPLACED = (1.2e-3, 6e-3)  # m, electrodes
@@ -73,20 +74,25 @@ def draw_patches(rr, graph, middles, rng, n_patches):
     patches : Patches
         The patches.
     """
-    rows = []
-    middle = np.zeros(n_patches, int)
-    for number in range(n_patches):
-        middle[number] = rng.choice(middles)
-        radii = [0.0, *(rng.uniform(*limits) for limits in RADII)]
-        radius = 1e-3 * rng.choice(radii, p=RADIUS_SHARES)
-        distance = dijkstra(graph, indices=middle[number], limit=max(radius, 1e-4))
-        inside = distance <= radius
-        activity = inside.astype(np.float32)
-        if rng.random() < SOFT_SHARE and radius:
-            fall = np.cos(0.5 * np.pi * distance[inside] / (SOFT_WIDTH * radius))
-            activity[inside] = fall
-        rows.append(sparse.csr_array(activity[None]))
-    return Patches(rr[middle], sparse.vstack(rows).tocsr())
+    middle = rng.choice(middles, n_patches)
+    limits = np.array([(0, 0), *RADII]).T
+    kind = rng.choice(len(RADII) + 1, n_patches, p=RADIUS_SHARES)
+    radius = 1e-3 * rng.uniform(*limits[:, kind])
+    is_soft = rng.random(n_patches) < SOFT_SHARE
+    rows, order = [], np.argsort(radius)
+    for start in range(0, n_patches, _N_AT_ONCE):  # patches of about the same size
+        chosen = order[start : start + _N_AT_ONCE]
+        limit = max(radius[chosen[-1]], 1e-4)
+        distance = dijkstra(graph, indices=middle[chosen], limit=limit)
+        row, place = np.nonzero(distance <= radius[chosen, None])
+        patch = chosen[row]
+        fall = np.where(is_soft & (radius > 0), 0.5 * np.pi / SOFT_WIDTH, 0)[patch]
+        share = distance[row, place] / np.maximum(radius[patch], 1e-9)
+        activity = np.cos(fall * share).astype(np.float32)
+        rows.append((activity, patch, place))
+    activity, patch, place = (np.concatenate(x) for x in zip(*rows, strict=True))
+    shape = (n_patches, len(rr))
+    return Patches(rr[middle], sparse.csr_array((activity, (patch, place)), shape))
 
 
 class Sensors(NamedTuple):
@@ -142,6 +148,7 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
     n_places = min(_N_PLACES, len(inside))
     places = np.sort(rng.choice(inside, n_places, replace=False))
     smoothed = make_smoother(graph)(patches.activity.T.tocsr()).T.tocsr()
+    smoothed = smoothed.astype(np.float32)
     area = np.asarray(leadfield.vertex_area.sum(axis=1)).ravel()
     prior, scanning, spread = _make_prior(leadfield, parcels, area)
     gain = torch.as_tensor(leadfield.gain_white)
@@ -157,9 +164,12 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
         inside=torch.ones(n_places),
     )
     covariance = np.cov(np.asarray(background[:, ::3], np.float32))
-    moments = sparse.diags_array(area) @ patches.activity.T
-    gains = _draw_gains(leadfield, fwd, rng)
-    truths = [_make_truth(leadfield, g, moments, covariance, rng) for g in gains]
+    moments = (sparse.diags_array(area) @ patches.activity.T).astype(np.float32)
+    exact = _whiten(leadfield, leadfield.vertex_gain, moments)
+    truths = [_make_truth(*exact, covariance, rng) for _ in range(_N_EXACT)]
+    for gain in _draw_gains(leadfield, fwd, rng, _N_TRUTHS - _N_EXACT):
+        whitened = _whiten(leadfield, gain, moments)
+        truths.append(_make_truth(*whitened, covariance, rng))
     return PersonalLeadfield(assumed, truths)
 
 
@@ -181,38 +191,37 @@ def _make_prior(leadfield, parcels, area):
     return prior, scanning, (sparse.diags_array(inverse) @ patterns.activity).tocsr()
 
 
-def _make_truth(leadfield, gain, moments, covariance, rng):
-    """Whiten a gain; in half of them, brain noise is a part of the noise."""
-    whitener = leadfield.whitener
-    rank = len(whitener)
-    background = whitener @ (gain @ leadfield.vertex_area)
-    power = np.trace(background @ covariance @ background.T) / rank
+def _whiten(leadfield, gain, moments):
+    """Return the whitened gain of patches and that of parcels, which background has."""
+    white = leadfield.whitener @ gain
+    patch_gain = (white.astype(np.float32) @ moments).T
+    # only its shape counts: with a size of 1, amplitudes are those over the noise
+    patch_gain /= np.sqrt(np.mean(np.square(patch_gain)))
+    return to_tensor(patch_gain).half(), white @ leadfield.vertex_area
+
+
+def _make_truth(patch_gain, background, covariance, rng):
+    """Make what is whitened a truth; in half of them, brain noise is in the noise."""
+    power = np.trace(background @ covariance @ background.T) / len(background)
     share = 0.0
     if rng.random() < 0.5:
         ratio = np.exp(rng.uniform(np.log(_LEAST_RATIO), np.log(_MOST_RATIO)))
         share = ratio / (1 + ratio)
-    patch_gain = (whitener @ (gain @ moments)).T
     return Truth(
-        # only its shape counts: with a size of 1, amplitudes are those over the noise
-        patch_gain=to_tensor(
-            patch_gain / np.sqrt(np.mean(np.square(patch_gain)))
-        ).half(),
+        patch_gain=patch_gain,
         background=to_tensor(background * np.sqrt(share / power)),
-        noise=to_tensor(np.sqrt(1 - share) * np.eye(rank)),
+        noise=to_tensor(np.sqrt(1 - share) * np.eye(len(background))),
     )
 
 
 # ---------------------------------------------------------------------- errors
 
 
-def _draw_gains(leadfield, fwd, rng):
+def _draw_gains(leadfield, fwd, rng, n_gains):
     """Yield gains (n_channels, n_vertices) that may be true, projected."""
     sensors = read_sensors(fwd, leadfield.ch_names, leadfield.ch_types)
     free = _free_gain(fwd, leadfield.ch_names)
-    for number in range(_N_TRUTHS):
-        if number < _N_EXACT:
-            yield leadfield.vertex_gain
-            continue
+    for _ in range(n_gains):
         nn = leadfield.normals
         if free is None:
             gain = leadfield.vertex_gain

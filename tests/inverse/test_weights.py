@@ -664,7 +664,7 @@ def test_generic_weights_are_a_starting_point(generic, template, monkeypatch):
         background=rng.standard_normal((parcels.n_parcels, 700)).astype(np.float32),
         sfreq=125.0,
     )
-    monkeypatch.setattr(library, "make_library", lambda parcels, sfreq: made)
+    monkeypatch.setattr(library, "make_library", lambda parcels, **_: made)
     options = partial(estimator_module.TrainingOptions, n_validation=8)
     monkeypatch.setattr(estimator_module, "TrainingOptions", options)
     before = {k: v.clone() for k, v in generic.network.state_dict().items()}

@@ -3,9 +3,14 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import pytest
 import torch
 
-from mne_deepsif.network.device import resolve_device, resolve_precision
+from mne_deepsif.network.device import (
+    check_device,
+    resolve_device,
+    resolve_precision,
+)
 
 
 def test_resolve_device(monkeypatch):
@@ -27,3 +32,11 @@ def test_resolve_precision(monkeypatch):
         assert resolve_precision("auto", "cpu") is expected
         assert resolve_precision("auto", "cuda:0") is expected
         assert resolve_precision("auto", "mps") is torch.float32
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta:x", ""])
+def test_check_device(device):
+    assert check_device("cpu") == "cpu"
+    assert check_device("auto") == resolve_device("auto")
+    with pytest.raises(ValueError, match=f"torch device .* got '{device}': .+"):
+        check_device(device)

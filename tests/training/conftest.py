@@ -9,12 +9,17 @@ import mne
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from mne_deepsif.network.architectures import make_network
-from mne_deepsif.network.encoder import N_KERNELS
+from mne_deepsif.network.device import sparse_tensor
+from mne_deepsif.network.encoder import N_KERNELS, N_SCALES, backprojection_kernels
+from mne_deepsif.network.prior import CorticalPrior
 from mne_deepsif.simulation import Library
 from mne_deepsif.training.batches import TrainingLeadfield
 from mne_deepsif.training.bundle import read_bundle, save_bundle
+from mne_deepsif.training.cortical import CorticalLeadfield, Truth, to_tensor
+from mne_deepsif.training.personal import draw_patches
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
 N_PARCELS, N_CHANNELS, N_TIMES = 12, 8, 32
@@ -161,3 +166,52 @@ def cortex(bundle):
 def head(bundle):
     """Read a head."""
     return read_bundle(bundle)[1][3]
+
+
+# a cortex that is a line
+N_LINE = 20  # parcels
+PLACES = np.arange(3 * N_LINE) * [[1e-2], [0], [0]]  # a line: 1 cm from each to next
+
+
+@pytest.fixture(scope="session")
+def graph():
+    """Give the distances between neighbours along the line."""
+    n = PLACES.shape[1]
+    graph = sparse.diags_array([1e-2, 1e-2], offsets=[-1, 1], shape=(n, n))
+    return graph.tocsr()
+
+
+@pytest.fixture(scope="session")
+def patches(graph):
+    """Give patches on the line."""
+    middles = np.arange(10, 50)
+    return draw_patches(PLACES.T, graph, middles, np.random.default_rng(0), 300)
+
+
+@pytest.fixture(scope="session")
+def pair(patches):
+    """Give a leadfield of three places a parcel, and the truth that equals it."""
+    rng = np.random.default_rng(1)
+    n = PLACES.shape[1]
+    parcel = np.arange(n) // 3
+    gain = rng.standard_normal((15, n))
+    whole = sparse.csr_array((np.ones(n), (np.arange(n), parcel)))
+    fine, uniform = to_tensor(gain), to_tensor(gain @ whole.toarray())
+    prior = CorticalPrior(fine, torch.as_tensor(parcel), uniform, torch.eye(N_LINE))
+    leadfield = CorticalLeadfield(
+        kernels=backprojection_kernels(uniform),
+        scanning=prior.scan_kernels(fine.T.expand(N_SCALES, -1, -1), prior.parcel),
+        prior=prior,
+        spread=sparse_tensor(sparse.hstack([sparse.eye_array(n), whole])),
+        rr=to_tensor(PLACES.T),
+        centre=to_tensor(patches.centre),
+        targets=to_tensor(patches.activity.toarray()).half(),
+        power=to_tensor(patches.activity.power(2).sum(axis=1)),
+        inside=torch.ones(n),
+    )
+    truth = Truth(
+        patch_gain=to_tensor(patches.activity @ gain.T),
+        background=torch.zeros(15, N_LINE),
+        noise=torch.eye(15),
+    )
+    return leadfield, truth

@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy import sparse
 
-from mne_deepsif.network.device import sparse_tensor
-from mne_deepsif.network.encoder import N_SCALES, backprojection_kernels
-from mne_deepsif.network.prior import CorticalPrior
+from mne_deepsif.network.encoder import N_SCALES
 from mne_deepsif.training.cortical import (
     CorticalBatches,
-    CorticalLeadfield,
     Samples,
     Truth,
     draw_samples,
@@ -24,54 +20,9 @@ from mne_deepsif.training.cortical import (
     to_tensor,
     window_lengths,
 )
-from mne_deepsif.training.personal import RADII, draw_patches
+from mne_deepsif.training.personal import RADII
 
-N_PARCELS, N_CHANNELS = 20, 15
-PLACES = np.arange(3 * N_PARCELS) * [[1e-2], [0], [0]]  # a line: 1 cm from each to next
-
-
-@pytest.fixture(scope="module")
-def graph():
-    """Give the distances between neighbours along the line."""
-    n = PLACES.shape[1]
-    graph = sparse.diags_array([1e-2, 1e-2], offsets=[-1, 1], shape=(n, n))
-    return graph.tocsr()
-
-
-@pytest.fixture(scope="module")
-def patches(graph):
-    """Give patches on the line."""
-    middles = np.arange(10, 50)
-    return draw_patches(PLACES.T, graph, middles, np.random.default_rng(0), 300)
-
-
-@pytest.fixture(scope="module")
-def pair(patches):
-    """Give a leadfield of three places a parcel, and the truth that equals it."""
-    rng = np.random.default_rng(1)
-    n = PLACES.shape[1]
-    parcel = np.arange(n) // 3
-    gain = rng.standard_normal((N_CHANNELS, n))
-    whole = sparse.csr_array((np.ones(n), (np.arange(n), parcel)))
-    fine, uniform = to_tensor(gain), to_tensor(gain @ whole.toarray())
-    prior = CorticalPrior(fine, torch.as_tensor(parcel), uniform, torch.eye(N_PARCELS))
-    leadfield = CorticalLeadfield(
-        kernels=backprojection_kernels(uniform),
-        scanning=prior.scan_kernels(fine.T.expand(N_SCALES, -1, -1), prior.parcel),
-        prior=prior,
-        spread=sparse_tensor(sparse.hstack([sparse.eye_array(n), whole])),
-        rr=to_tensor(PLACES.T),
-        centre=to_tensor(patches.centre),
-        targets=to_tensor(patches.activity.toarray()).half(),
-        power=to_tensor(patches.activity.power(2).sum(axis=1)),
-        inside=torch.ones(n),
-    )
-    truth = Truth(
-        patch_gain=to_tensor(patches.activity @ gain.T),
-        background=torch.zeros(N_CHANNELS, N_PARCELS),
-        noise=torch.eye(N_CHANNELS),
-    )
-    return leadfield, truth
+N_PARCELS, N_CHANNELS = 20, 15  # of the line
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +42,7 @@ def draw(truth, library, n_batch, n_times, seed=0):
     return draw_samples(truth, *ingredients, n_batch, n_times, generator)
 
 
-def test_patches(patches, graph):
+def test_patches(patches):
     """They reach as far as their radius, from one place to the largest one."""
     activity = patches.activity.toarray()
     widths = (activity > 0).sum(1)
