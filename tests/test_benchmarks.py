@@ -110,6 +110,12 @@ CASES = (
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
     Case(
+        "studies.fast_activity",
+        "--smoke",
+        "fast_activity.txt",
+        ("peak (mm)", "150 Hz, 5 dB                      1000"),
+    ),
+    Case(
         "studies.geometry",
         "--smoke",
         "geometry.txt",
