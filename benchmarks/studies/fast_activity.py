@@ -1,6 +1,6 @@
 """Activity above 62.5 Hz: the generic weights at their own rate and at higher ones.
 
-    python -m benchmarks.studies.fast_activity --n 6    # writes results/fast_activity.txt
+    python -m benchmarks.studies.fast_activity   # writes fast_activity.txt
 
 One patch with a burst, 64 electrodes, 1000 Hz, white noise up to 500 Hz; the gain is
 the one that made the data. "Filtered": the data have nothing above 50 Hz. Per kind of
