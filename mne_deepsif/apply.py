@@ -233,7 +233,7 @@ def apply_deepsif_raw(
     decim : int
         Keep every ``decim``-th sample of the estimate. The estimate contains nothing
         above half the estimator's sampling rate (62.5 Hz for the generic weights), so
-        ``decim=8`` loses nothing at 1000 Hz.
+        ``decim=8`` loses nothing at 1000 Hz. :meth:`Model.at` gives other rates.
     label : Label | BiHemiLabel | None
         As in :func:`apply_deepsif`. A label saves memory.
     pick_ori : None | "normal" | "vector"

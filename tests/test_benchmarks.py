@@ -110,6 +110,25 @@ CASES = (
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
     Case(
+        "studies.fast_activity",
+        "--smoke",
+        "fast_activity.txt",
+        ("peak (mm)", "150 Hz, 5 dB                      1000"),
+    ),
+    Case(
+        "studies.real_trust",
+        "--smoke",
+        "real_trust.txt",
+        ("no response", "Left visual     eeg      all      own"),
+        needs="sample",
+    ),
+    Case(
+        "studies.shifted_caps",
+        "--smoke",
+        "shifted_caps.txt",
+        ("mean (mm)", "biosemi64           20  right"),
+    ),
+    Case(
         "studies.geometry",
         "--smoke",
         "geometry.txt",

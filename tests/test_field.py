@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from mne_deepsif import (
     DeepSIFEstimator,
+    DeepSIFStream,
     apply_deepsif,
     apply_deepsif_epochs,
     apply_deepsif_raw,
@@ -246,6 +247,27 @@ def test_activity_above_the_band(
             assert share == pytest.approx(100 * share_above(evoked, 62.5), abs=1)
     report = assess_deepsif(evoked, eeg_fwd, cov, estimator=plain, n_passes=0)
     assert any("62.5 Hz" in reason for reason in report.reasons) == lost
+
+
+def test_estimate_above_the_band(eeg_info, eeg_fwd, cov, tiny_estimator):
+    """What the warning advises: right at all front doors, and no warning any more."""
+    evoked = oscillation(eeg_info, eeg_fwd, cov, 80).crop(0.3, 0.7)
+    raw = mne.io.RawArray(evoked.data, evoked.info)
+    epochs = mne.EpochsArray(evoked.data[np.newaxis], evoked.info, proj=False)
+    (text,) = said(apply_deepsif_raw, raw, eeg_fwd, cov, estimator=tiny_estimator)
+    rate = re.search(r"estimator=model\.at\((\d+)\)", text)[1]
+    faster = tiny_estimator.model_.at(float(rate))
+    operator = make_deepsif_operator(evoked.info, eeg_fwd, cov, estimator=faster)
+    stc, residual = apply_deepsif(evoked, operator, return_residual=True)
+    given = evoked.data - evoked.data.mean(0)
+    assert np.square(residual.data).sum() < 0.1 * np.square(given).sum()
+    assert not any("above" in text for text in said(apply_deepsif, evoked, operator))
+    close(apply_deepsif_raw(raw, operator), stc, 1e-4)
+    close(apply_deepsif_epochs(epochs, operator)[0], stc, 1e-4)
+    stream = DeepSIFStream(operator)
+    parts = [stream.push(raw.get_data()), stream.finish()]
+    found = np.concatenate([part.data for part in parts], axis=1)
+    assert_allclose(found, stc.data, atol=1e-4 * np.abs(stc.data).max())
 
 
 def share_above(evoked, limit):

@@ -18,6 +18,9 @@ _FIDUCIALS = (0.075, 0.23)  # m; the same, of any head
 _UNITS = {3: "mm", 2: "cm", 1: "dm", -3: "km"}
 _AXES = ("to the right", "to the left"), ("to the nose", "to the back"), ("up", "down")
 _KEYS = ("nasion", "lpa", "rpa")
+# m; MNE's montages stay below 1 mm, and with 20 mm errors of simulated sources reach it
+_SIDEWAYS = 0.015
+_FEWEST = 8  # electrodes
 
 
 def find_fault(points, names, fiducials=None, trans=None):
@@ -53,6 +56,7 @@ def find_fault(points, names, fiducials=None, trans=None):
         judges += [judge_scalp, judge_unknown]
     elif best.agrees:
         judges = [_judge_units, _judge_trans, _judge_size, judge_depth, _judge_strays]
+        judges.append(_judge_sideways)
     else:
         judges += [_judge_axes, _judge_names]
     faults = (judge(electrodes) for judge in judges)
@@ -168,6 +172,21 @@ def _judge_strays(electrodes):
         f"to {1e3 * best.moved[far].max():.0f} mm from where their names belong "
         f"({_some(electrodes, best, far)}). Check the order of names and positions; "
         "mark channels that lie elsewhere as bad.",
+        certain=False,
+    )
+
+
+def _judge_sideways(electrodes):
+    """Find caps that sit beside the middle: heads are as wide on the left."""
+    best = electrodes.placement
+    few = len(best.rest) < _FEWEST
+    if few or not best.fits or abs(best.sideways) < _SIDEWAYS:
+        return None
+    side = "right" if best.sideways > 0 else "left"
+    return Fault(
+        f"The electrodes lie {1e3 * abs(best.sideways):.0f} mm too far to the {side} "
+        "for their names. Check the fiducials LPA and RPA, and the coordinate frame: "
+        "both ears must be as far from the electrodes at the midline (Cz).",
         certain=False,
     )
 

@@ -60,6 +60,8 @@ class Placement:
         How the cap is turned, or mirrored, from where it belongs.
     shift : float
         How far its middle is from where it belongs (m).
+    sideways : float
+        How far it is to the right of where it belongs, for a head of its size (m).
     rest : array of shape (n,)
         What size, turn and shift do not explain (m, on the template).
     moved : array of shape (n,)
@@ -72,6 +74,7 @@ class Placement:
     scale: float
     turn: np.ndarray
     shift: float
+    sideways: float
     rest: np.ndarray
     moved: np.ndarray
     points: np.ndarray
@@ -125,11 +128,15 @@ def _place(points, standard):
     scale, turn, middle, rest = 1.0, np.eye(3), points.mean(0), None
     if len(points) > 3:
         scale, turn, middle, rest = _fit(places, points)
-    sized = head.ears + (points - head.ears) / np.clip(scale, *HEADS)
+    size = np.clip(scale, *HEADS)
+    sized = head.ears + (points - head.ears) / size
     moved = np.linalg.norm(head.on_scalp(sized) - standard.on_scalp, axis=1)
     shift = float(np.linalg.norm(middle - places.mean(0)))
+    aside = (head.ears + (middle - head.ears) / size - places.mean(0))[0]
     rest = moved if rest is None else rest
-    return Placement(standard, float(scale), turn, shift, rest, moved, points)
+    return Placement(
+        standard, float(scale), turn, shift, float(aside), rest, moved, points
+    )
 
 
 def _fit(places, points):

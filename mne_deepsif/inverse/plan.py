@@ -301,7 +301,7 @@ def describe_lost_band(power, plan):
     return (
         f"{above / total:.0%} of the whitened data's power is above "
         f"{plan.model.sfreq / 2:g} Hz, half the network's sampling rate: the estimate "
-        "leaves it out"
+        "leaves it out (see mne_deepsif.Model.at)"
     )
 
 
@@ -313,10 +313,22 @@ def warn_lost_band(power, plan):
     lost = describe_lost_band(power, plan)
     if lost:
         warn(
-            f"{lost}. If it is activity of interest, use an estimator of a higher rate "
-            "(DeepSIFEstimator(sfreq=...)). If it is an artefact, low-pass filter it."
+            f"{lost}. If it is activity of interest, {_at_higher_rate(plan)}. If it is "
+            "an artefact, low-pass filter it."
         )
     return bool(lost)
+
+
+def _at_higher_rate(plan):
+    """Say how to estimate all of the data's band."""
+    if plan.model.encoder == "sensors":
+        return "use an estimator of a higher rate (DeepSIFEstimator(sfreq=...))"
+    return (
+        "use the same weights at the data's rate: estimator=model.at"
+        f"({plan.info['sfreq']:g}), where model is "
+        "mne_deepsif.read_deepsif(mne_deepsif.fetch_weights()).model_, or that of your "
+        "own estimator"
+    )
 
 
 def make_stc(sources, plan, tmin, decim=1):

@@ -32,12 +32,17 @@ def resample(data, n_times):
     n_given = data.shape[-1]
     if n_given == n_times:
         return data
-    if n_given > _LONGEST:
+    if not _has_small_matrix(n_given, n_times):
         return _mirror_and_resample(data, n_times)
     return data @ _resampler(n_given, n_times)
 
 
-_LONGEST = 1024  # samples; making the matrix for so many takes 50 MB or more
+_LONGEST = 1024  # samples; making the matrix for so many takes 50 MB
+_LARGEST = 2**18  # numbers; several matrices of 2 MB are kept
+
+
+def _has_small_matrix(n_given, n_times):
+    return n_given <= _LONGEST and n_given * n_times <= _LARGEST
 
 
 @lru_cache(maxsize=8)
@@ -145,7 +150,7 @@ def overlap_add(windows, n_times, n_total, keep=slice(None), starts=None):
 def _make_blend(n_resampled, taper, dtype):
     """Return what resamples a window, tapers it and takes some of its columns."""
     n_times = len(taper)
-    if n_resampled == n_times or n_resampled > _LONGEST:  # a matrix would be too large
+    if n_resampled == n_times or not _has_small_matrix(n_resampled, n_times):
         taper = taper.astype(dtype)
         return lambda x, columns: resample(x, n_times)[..., columns] * taper[columns]
     weighted = resample(np.eye(n_resampled), n_times) * taper

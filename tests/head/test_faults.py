@@ -147,6 +147,22 @@ def test_turned(angle, certain):
         assert certain is None or fault.certain
 
 
+@pytest.mark.parametrize("montage", ("biosemi64", "GSN-HydroCel-128", "fsaverage_1020"))
+@pytest.mark.parametrize("size", (0.75, 1.0, 1.15))
+def test_beside_the_middle(montage, size):
+    """A head is as wide on the left: 10 mm are let pass, 20 mm are not."""
+    points, names, _ = cap(montage)
+    for shift, side in ((0.02, "right"), (-0.02, "left")):
+        moved = size * (points + [shift, 0, 0])
+        fault = find_fault(moved, names)
+        assert f"too far to the {side} for their names" in fault.text
+        assert not fault.certain
+        assert abs(int(re.search(r"(\d+) mm too far", fault.text)[1]) - 20) <= 2
+        assert find_fault(size * (points + [shift / 2, 0, 0]), names) is None
+    half = points[:, 0] > 0.01  # the middle of half a cap is beside that of the head
+    assert find_fault(size * points[half], np.array(names)[half]) is None
+
+
 def test_positions_in_mri_coordinates():
     """Not turned much, but 45 mm too low."""
     points, names, _ = cap("colin27_1005")

@@ -107,6 +107,42 @@ def test_on_the_same_device_is_the_same_model(model):
     assert model.on("cpu:0").device == "cpu:0" and model.device != "cpu:0"
 
 
+@pytest.mark.parametrize("sfreq", (125.0, 250.0, 300.0, 1017.25))
+def test_at_another_rate(model, arrays, sfreq):
+    """The windows are as long, and slow data give nearly the same."""
+    _, gain = arrays
+    other = model.at(sfreq)
+    prepared, own = other.prepare(gain), model.prepare(gain)
+    assert other.network is model.network and other.sfreq == sfreq
+    assert prepared.window(sfreq) == own.window(sfreq) == other.n_times
+    smooth = gain[:, [20, 90, 150]] @ bumps(0.8, round(0.8 * sfreq))
+    expected = own.estimate(smooth, sfreq)
+    difference = prepared.estimate(smooth, sfreq) - expected
+    assert np.linalg.norm(difference) < 0.1 * np.linalg.norm(expected)
+
+
+def test_at_another_rate_fast_activity_is_seen(model, arrays):
+    """A rate of 125 Hz sees next to nothing at 80 Hz."""
+    _, gain = arrays
+    times = np.arange(800) / 1000
+    data = gain[:, [20]] * (np.sin(2 * np.pi * 80 * times) * np.hanning(800))
+    for rate, least, most in ((125, -0.05, 0.05), (400, 0.8, 1), (1000, 0.8, 1)):
+        _, fit = model.at(rate).prepare(gain).estimate(data, 1000.0, fit=True)
+        explained = 1 - np.square(data - fit).sum() / np.square(data).sum()
+        assert least <= explained <= most
+
+
+@pytest.mark.parametrize("sfreq", (0, 124.9, np.nan, np.inf))
+def test_at_no_lower_rate(model, sfreq):
+    with pytest.raises(ValueError, match="at least the model's own rate of 125 Hz"):
+        model.at(sfreq)
+
+
+def test_channels_are_read_at_one_rate(model):
+    with pytest.raises(ValueError, match="reads channels.*DeepSIFEstimator.sfreq"):
+        replace(model, encoder="sensors").at(250)
+
+
 def test_mixing_is_a_product(model, arrays):
     """Rows of a mixture are estimated as if all parcels had been."""
     data, gain = arrays
