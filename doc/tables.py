@@ -30,6 +30,7 @@ def write_tables(folder):
         "comparison": comparisons(_read("comparison")),
         "recordings": recordings(),
         "papers": papers(_read("papers")),
+        "slow": comparisons(_read("slow"), ("failed", "s (median)")),
         "variants": variants(_read("variants")),
     }
     for name, (header, *rows) in tables.items():
