@@ -29,6 +29,8 @@ def write_tables(folder):
         "headline": headlines(),
         "comparison": comparisons(_read("comparison")),
         "recordings": recordings(),
+        "papers": papers(_read("papers")),
+        "slow": comparisons(_read("slow"), ("failed", "s (median)")),
         "variants": variants(_read("variants")),
         "extents": extents(_read("extents")),
     }
@@ -70,7 +72,10 @@ def recordings():
     return recording_lines(read_recordings(RESULTS))
 
 
-def comparisons(record):
+SHOWN = ("peak error (mm)", "AUC", "LE (mm)", "precision", "recall")
+
+
+def comparisons(record, more=("area over true", "found")):
     """Scores of each method in each scenario of the suite, at its best settings."""
     import pandas as pd
 
@@ -78,8 +83,7 @@ def comparisons(record):
 
     summary, names = pd.DataFrame(record["summary"]), ("scenario", "method", "settings")
     rules = {tuple(one[name] for name in names): one["rule"] for one in record["rules"]}
-    shown = ("peak error (mm)", "AUC", "LE (mm)", "precision", "recall")
-    shown = ("method", "rule", *shown, "area over true", "found", "n")
+    shown = ("method", "rule", *SHOWN, *more, "n")
     yield "scenario", *shown
     for scenario in summary["scenario"].unique():
         header, *lines = table(summary, rules, scenario)
@@ -89,6 +93,25 @@ def comparisons(record):
         for line in lines:
             is_usual = not line[1].startswith("best")
             if is_usual == (line[0] == OURS):  # ours has no settings to choose
+                yield scenario, *(line[pick] for pick in picks)
+
+
+def papers(record):
+    """Scores of each method in the papers' task, by both rules of activity."""
+    import pandas as pd
+
+    from benchmarks.comparison.report import OURS, papers_table
+
+    summary = pd.DataFrame(record["summary"])
+    shown = ("LE (mm)", "precision", "recall", "correlation", "missed", "n")
+    shown = ("method", "rule", *shown)
+    yield "scenario", *shown
+    for scenario in summary["scenario"].unique():
+        header, *lines = papers_table(summary, scenario)
+        picks = [header.index(name) for name in shown]
+        for line in lines:
+            is_usual = line[1].startswith("usual")
+            if is_usual == line[0].startswith(OURS):  # ours has no settings to choose
                 yield scenario, *(line[pick] for pick in picks)
 
 

@@ -100,13 +100,6 @@ CASES = (
         "apply-start-label-raw-amplitude-DeepSIF.txt",
         ("head in the cache", "== label", "x real time, peak", "snr all   net"),
     ),
-    Case(
-        "timing.comparators",
-        "--smoke",
-        "comparators.txt",
-        ("FAST-IRES  peak", "magnetometers, moved by 4 mm: "),
-        needs="sample",
-    ),
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
     Case(

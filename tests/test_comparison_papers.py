@@ -21,7 +21,13 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip(f"needs {ROOT / 'benchmarks'}", allow_module_level=True)
 sys.path.append(str(ROOT))  # at the end: the package is the installed one
 
-from benchmarks.comparison import authors, methods, papers, report  # noqa: E402
+from benchmarks.comparison import (  # noqa: E402
+    authors,
+    methods,
+    papers,
+    report,
+    simulator,
+)
 from benchmarks.comparison.__main__ import find_scenarios  # noqa: E402
 from benchmarks.comparison.registry import SCENARIOS  # noqa: E402
 from benchmarks.comparison.scenarios import Chunk, Scenario, draw  # noqa: E402
@@ -123,20 +129,20 @@ def library():
 
 
 def _simulator(library, added):
-    simulator = papers.PapersSimulator(
+    drawing = simulator.PapersSimulator(
         library, 500, n_sources={1: 1.0}, noise="authors", added=added
     )
-    simulator.sensor_snr = (10.0, 10.0)
-    return simulator
+    drawing.sensor_snr = (10.0, 10.0)
+    return drawing
 
 
-def _powers(simulator):
+def _powers(drawing):
     """Return power of data and of noise of each channel."""
     scale = torch.linspace(1, 3, 75)[:, None]
     data = scale * torch.randn(1, 75, 500, generator=torch.Generator().manual_seed(0))
-    noise = simulator._add_noise(data) - data
+    noise = drawing._add_noise(data) - data
     level = float(noise.square().mean().sqrt())
-    assert simulator.level == pytest.approx(level, rel=1e-5)
+    assert drawing.level == pytest.approx(level, rel=1e-5)
     return [x[0].double().square().mean(1).numpy() for x in (data, noise)]
 
 
@@ -159,9 +165,9 @@ def test_resting_eeg(library):
 
 def test_deep_and_slow_libraries(library):
     gain = torch.ones(3, 10) * torch.arange(1.0, 11)
-    deep = papers.deep_library(library, SimpleNamespace(gain=gain))
+    deep = simulator.deep_library(library, SimpleNamespace(gain=gain))
     np.testing.assert_array_equal(deep.patches, [[0, 1], [2, -1]])
-    slow = np.asarray(papers.slow_library(library).waveforms, float)
+    slow = np.asarray(simulator.slow_library(library).waveforms, float)
     np.testing.assert_allclose(slow[:, 500], 1)
     power = np.abs(np.fft.rfft(slow)) ** 2
     frequencies = np.fft.rfftfreq(1001, 1 / 500)

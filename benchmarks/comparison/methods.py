@@ -31,8 +31,8 @@ LAMBDA2 = (1.0, 1 / 9, 1 / 25, 1 / 100)
 SOURCES = (
     *("comparison/authors", "comparison/cortex", "comparison/heads"),
     *("comparison/methods", "comparison/papers", "comparison/run"),
-    *("comparison/scenarios", "comparison/scores", "comparison/subjects"),
-    *("comparison/waves", "making/heads", "options"),
+    *("comparison/scenarios", "comparison/scores", "comparison/simulator"),
+    *("comparison/subjects", "comparison/waves", "making/heads", "options"),
 )
 
 

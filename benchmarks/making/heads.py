@@ -16,6 +16,8 @@ from scipy.spatial import cKDTree
 
 from mne_deepsif.head.template import make_template_subject
 
+from ..comparison.subjects import TEN_TWENTY
+
 # ----------------------------------------------------------------------- heads
 
 
@@ -215,7 +217,7 @@ def _push_away(points, scalp, clearance, step=0.002):
 
 
 STANDARD = {
-    "eeg-19": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
+    "eeg-19": TEN_TWENTY,
     "eeg-32": mne.channels.make_standard_montage("biosemi32").ch_names,
     "eeg-64": mne.channels.make_standard_montage("biosemi64").ch_names,
 }

@@ -37,6 +37,7 @@ from mne_deepsif.trust.verdict import KINDS, classify, list_reasons
 
 from ..options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
 from ..provenance import as_lines, provenance
+from .heads import STANDARD
 
 SEEDS = {"fit": 1_205, "test": 88_305}
 N_HEADS = 3  # of fit, and as many others of test
@@ -90,9 +91,7 @@ def caps():
     """Return channel names of three caps."""
     known = mne.channels.make_standard_montage("colin27_1005").ch_names
     return {
-        "10-20": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
-        "biosemi32": mne.channels.make_standard_montage("biosemi32").ch_names,
-        "biosemi64": mne.channels.make_standard_montage("biosemi64").ch_names,
+        **STANDARD,
         "easycap": [
             name
             for name in mne.channels.make_standard_montage("easycap-M1").ch_names

@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from unittest import mock
 
 import mne
@@ -27,7 +26,8 @@ from ..comparison.registry import SCENARIOS
 from ..comparison.report import statistics
 from ..comparison.run import compute, make_plan
 from ..comparison.scores import Row
-from ..provenance import ROOT, provenance
+from ..options import parse_args
+from ..provenance import provenance
 
 CELLS = (
     "radius 6 mm",
@@ -95,9 +95,7 @@ def main():
     parser.add_argument("--n", type=int, default=24, help="samples of a scenario")
     parser.add_argument("--kinds", nargs="+", default=["eeg", "mag"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
-    results = ROOT / "benchmarks" / "results"
-    parser.add_argument("--results", type=Path, default=results)
-    args = parser.parse_args()
+    args = parse_args(parser)
     mne.set_log_level("ERROR")
     began = time.perf_counter()
     rows = [

@@ -25,9 +25,12 @@ import numpy as np
 
 import mne_deepsif
 
+from ..comparison.subjects import biosemi_info
 from ..options import parse_args
 from ..provenance import ROOT, Lines
+from .cohort import peak_memory
 
+SFREQ = 1000.0  # Hz
 METHODS = ("DeepSIF", "sLORETA", "LCMV")
 PARTS = {
     "start": "imports, and the template's forward of 64 channels, in fresh processes",
@@ -43,14 +46,6 @@ say = LINES.say
 
 
 # ---------------------------------------------------------------- data
-def make_info():
-    """Return 64 electrodes with an average reference projector."""
-    montage = mne.channels.make_standard_montage("biosemi64")
-    info = mne.create_info(montage.ch_names, 1000.0, "eeg").set_montage(montage)
-    raw = mne.io.RawArray(np.zeros((64, 1)), info)
-    return raw.set_eeg_reference(projection=True).info
-
-
 def make_data(n_times, seed=0):
     """Return noise between 1 and 40 Hz or so, 10 µV (V)."""
     rng = np.random.default_rng(seed)
@@ -72,14 +67,14 @@ def make_label(fwd):
 def make_raw_file(fname, n_minutes):
     """Write the recording; a process of its own does it."""
     minute = make_data(60_000)
-    raw = mne.io.RawArray(np.tile(minute, n_minutes), make_info(), copy=None)
+    raw = mne.io.RawArray(np.tile(minute, n_minutes), biosemi_info(SFREQ), copy=None)
     raw.save(fname, overwrite=True)
 
 
 # ---------------------------------------------------------------- what is timed
 def make_call(part, method, fname):
     """Return a function without arguments: one run of a part with a method."""
-    info = make_info()
+    info = biosemi_info(SFREQ)
     fwd = mne_deepsif.make_template_forward(info)
     cov = mne.make_ad_hoc_cov(info)
     make = dict(DeepSIF=make_operator, sLORETA=make_inverse, LCMV=make_filters)[method]
@@ -146,12 +141,6 @@ def worker(part, method, n_runs, fname):
     print(json.dumps(dict(seconds=seconds, first=first, peak=peak_memory())))
 
 
-def peak_memory():
-    """Return the largest resident memory that this process had (GB)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1e6
-
-
 def run_worker(*args):
     """Start this script for one part and method; return what it prints."""
     command = [sys.executable, "-m", "benchmarks.timing.apply", "--worker"]
@@ -196,8 +185,8 @@ print(times[1] - times[0], times[2] - times[1])
 """
 FORWARD = """
 import time
-from benchmarks.timing.apply import make_info, mne_deepsif
-began, info = time.perf_counter(), make_info()
+from benchmarks.timing.apply import SFREQ, biosemi_info, mne_deepsif
+began, info = time.perf_counter(), biosemi_info(SFREQ)
 mne_deepsif.make_template_forward(info, verbose="error")
 print(time.perf_counter() - began)
 """
@@ -230,13 +219,11 @@ def amplitude(n_samples):
     say("estimated over true moment at the true peak: sum over the true patch, largest")
     say("of a vertex, net dipole of the cortex; |error| is the ratio's distance to 1")
     rng = np.random.default_rng(0)
-    raw = mne.io.RawArray(np.zeros((64, 2)), make_info()).resample(500.0)
-    fwd = mne_deepsif.make_template_forward(raw.info)
+    info = biosemi_info()  # at 500 Hz
+    fwd = mne_deepsif.make_template_forward(info)
     snrs = np.resize((20.0, 10.0, 5.0), n_samples)
     seeds = rng.integers(2**31, size=n_samples)
-    ratios = np.array(
-        [_ratios(fwd, raw.info, *args) for args in zip(snrs, seeds.tolist())]
-    )
+    ratios = np.array([_ratios(fwd, info, *args) for args in zip(snrs, seeds.tolist())])
     for snr in (20.0, 10.0, 5.0, None):
         some = ratios if snr is None else ratios[snrs == snr]
         for name, values in zip(("patch", "largest", "net"), some.T):

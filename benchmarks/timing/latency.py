@@ -29,7 +29,8 @@ from mne_deepsif.inverse import model, plan, span
 from mne_deepsif.network import architectures
 
 from ..comparison.subjects import biosemi_info
-from ..provenance import ROOT, Lines
+from ..options import parse_args
+from ..provenance import Lines
 
 SFREQ, N_WINDOW, N_PIECE = 1000.0, 500, 50
 # what the table of the time calls the functions that it watches
@@ -272,9 +273,7 @@ def main():
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    results = ROOT / "benchmarks" / "results"
-    parser.add_argument("--results", type=Path, default=results)
-    args = parser.parse_args()
+    args = parse_args(parser)
     mne.set_log_level("ERROR")
     LINES.say_provenance()
     say(f"{args.threads} thread(s) of torch")
