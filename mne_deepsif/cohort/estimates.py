@@ -81,7 +81,7 @@ def write_evoked_estimates(evokeds, fwd, noise_cov, estimator, settings, results
         stc = apply_deepsif(evoked, operator)
         entries = dict(Condition=evoked.comment, NumberOfAverages=evoked.nave)
         _write_stc(stc, evoked.comment, results, entries)
-        _write_extents(stc, fwd, evoked.comment, settings, results, entries)
+        _write_extents(stc, fwd, (evoked, noise_cov), settings, results, entries)
     if settings.report:
         report = mne.Report(title=results.name)
         for evoked in evokeds:
@@ -121,7 +121,7 @@ def write_raw_estimate(raw, fwd, noise_cov, settings, results):
     _write_stc(stc, None, results, {})
     # annotated as bad: NaN. The threshold is over peaks, so zeros do not change it
     np.nan_to_num(stc.data, copy=False)
-    extents = _write_extents(stc, fwd, None, settings, results, {})
+    extents = _write_extents(stc, fwd, (None, None), settings, results, {})
     if settings.report:
         report = mne.Report(title=results.name)
         place = dict(subjects_dir=settings.subjects_dir)
@@ -207,10 +207,13 @@ def _write_stc(stc, condition, results, entries):
     results.add(fname, **about, **entries)
 
 
-def _write_extents(stc, fwd, condition, settings, results, entries):
+def _write_extents(stc, fwd, data, settings, results, entries):
     extents = estimate_extent(
-        stc, fwd, min_area=settings.min_area, subjects_dir=settings.subjects_dir
+        *(stc, fwd, *data),
+        min_area=settings.min_area,
+        subjects_dir=settings.subjects_dir,
     )
+    condition = entries.get("Condition")
     fname = results.fname(condition, "_extents.tsv")
     write_table(fname, extents.to_data_frame())
     units = dict.fromkeys(("x", "y", "z", "mni_x", "mni_y", "mni_z"), "mm")
