@@ -15,9 +15,13 @@ from .anatomy import read_white
 from .channels import sensor_positions
 from .faults import find_fault
 from .helmet import check_forward_helmet
+from .placement import Fault
 from .standard import fit_similarity, sort_fiducials, template_head
 
 _TEMPLATES = ("fsaverage5", "fsaverage")
+# m; right ones are 13 (the template), 17 (a real subject) and 27 mm (a small head on
+# the template) off, those without trans 45 mm, with an inverted one 52 to 88 mm
+_ASTRAY = 0.036
 
 
 def check_template_electrodes(info, trans):
@@ -61,8 +65,28 @@ def check_forward_geometry(info, fwd, leadfield, parcels):
     if fault is not None:
         again = " Then make the forward solution again, with that info."
         fault = replace(fault, text=fault.text + again)
+    if fault is None and _has_all_parcels(leadfield, parcels):
+        fault = _judge_cortex(read_fiducials(info), trans)
     _tell(fault)
     check_forward_helmet(fwd, leadfield, trans)
+
+
+def _judge_cortex(fiducials, trans):
+    """Find a cortex that is not where the fiducials of the head put it."""
+    if fiducials is None:
+        return None
+    there = mne.transforms.apply_trans(trans, fiducials) - template_head().fiducials
+    distance = np.linalg.norm(there, axis=1).mean()
+    if distance < _ASTRAY:
+        return None
+    return Fault(
+        f"For this cortex, nasion, LPA and RPA lie {1e3 * distance:.0f} mm (mean) from "
+        "where they are on a head: trans, the transform from head to MRI coordinates, "
+        "may be inverted, missing or another subject's. Look at "
+        "mne.viz.plot_alignment(info, trans), and make the forward solution again with "
+        "the right trans.",
+        certain=False,
+    )
 
 
 def _judge(positions, names, info, trans):
@@ -137,11 +161,19 @@ def _to_template(fwd, leadfield, parcels):
     count = np.asarray(members.sum(0)).ravel()
     used = count > 0
     there = parcels.centers[used]
-    wide = np.linalg.norm(there - there.mean(0), axis=1).mean() > 0.04
-    if parcels.subject not in _TEMPLATES or used.sum() < 20 or not wide:
+    if not _has_all_parcels(leadfield, parcels):
         return _by_extent(_in_head(np.concatenate([s["rr"] for s in fwd["src"]]), fwd))
     here = (members.T @ _in_head(fwd["source_rr"], fwd))[used] / count[used, np.newaxis]
     return _join(*fit_similarity(here, there))
+
+
+def _has_all_parcels(leadfield, parcels):
+    """Tell whether there are parcels of the template in all parts of the cortex."""
+    used = np.asarray((leadfield.vertex_area > 0).sum(0)).ravel() > 0
+    if parcels.subject not in _TEMPLATES or used.sum() < 20:
+        return False
+    there = parcels.centers[used]
+    return np.linalg.norm(there - there.mean(0), axis=1).mean() > 0.04
 
 
 def _in_head(points, fwd):

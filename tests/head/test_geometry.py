@@ -204,6 +204,20 @@ def test_wrong_trans(operator, eeg_info):
         operator(lambda xyz: xyz, trans)
 
 
+def test_missing_trans(operator):
+    """Electrodes are on a scalp, but not on that of this brain."""
+    trans = mne.transforms.Transform("head", "mri", np.eye(4))
+    with pytest.warns(RuntimeWarning, match="inverted, missing or another subject's"):
+        operator(lambda xyz: xyz, trans)
+
+
+def test_inverted_trans(operator, eeg_info):
+    trans = np.linalg.inv(make_template_trans(eeg_info)["trans"])
+    trans = mne.transforms.Transform("head", "mri", trans)
+    with pytest.raises(ValueError, match="trans, the transform from head to MRI"):
+        operator(lambda xyz: xyz, trans)
+
+
 def test_helmet_in_the_head(sample_fwd, _sample_evoked, sample_cov, minimum_norm):
     info = mne.pick_info(
         _sample_evoked.info, mne.pick_types(_sample_evoked.info, meg="mag")
