@@ -155,10 +155,8 @@ def find_records(entry, weights_at):
     """
     records = {
         name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("comparison", "recordings")
+        for name in ("comparison", "papers", "recordings")
     }
-    parts = json.loads((RESULTS / "generic.json").read_text(encoding="utf-8"))
-    records |= {f"generic: {part}": record for part, record in parts.items()}
     used, left_out = {}, []
     for name, record in records.items():
         if _is_of(record, entry, weights_at):
@@ -189,12 +187,12 @@ def _describe_results(entry, used, left_out):
     if not used:
         yield "No stored result is of these weights."
     for name, record in used.items():
-        describe, about = _DESCRIBE.get(name, (_describe_part, None))
+        describe, about = _DESCRIBE[name]
         lines = list(describe(record, partial(_is_ours, entry)))
         if len(lines) > 1:
             yield f"### {name}"
             yield "\n".join(["```", *as_lines(record), "```"])
-            yield about or record["lines"][1]  # a part says what it is
+            yield about
             yield as_markdown(lines)
     if left_out:
         yield (
@@ -232,16 +230,20 @@ def _describe_recordings(record, is_ours):
             yield one["recording"], one["sensors"], time, distance
 
 
-def _describe_part(record, is_ours):
-    """Yield the scores of each cell of a part of generic.json, all of ours."""
-    scores = ("precision", "recall", "correlation")
-    yield "data", "rule", "LE (mm)", "median", *scores, "missed", "n"
-    for row in record["rows"]:
-        if row["method"].startswith(OURS) and "le" in row:
-            le = (f"{row['le'][name]:.2f}" for name in ("mean", "median"))
-            means = (f"{row[name]['mean']:.2f}" for name in scores)
-            missed = f"{row['missed']:.3f}"
-            yield row["cell"], row["rule"], *le, *means, missed, str(row["n"])
+def _describe_papers(record, is_ours):
+    """Yield the scores under the papers' conditions, by either rule."""
+    summary = pd.DataFrame(record["summary"])
+    summary = summary[summary["method"].map(is_ours) & (summary["choice"] == "usual")]
+    scores = ("precision", "recall", "correlation", "missed")
+    yield "scenario", "rule", "LE (mm)", "median", *scores, "n"
+    for scenario in summary["scenario"].unique():
+        for rule in ("authors", "otsu"):
+            part = summary[summary["scenario"].eq(scenario) & summary["rule"].eq(rule)]
+            if not part.empty:
+                found = part.set_index("metric")
+                le = (f"{found.loc['le', what]:.2f}" for what in ("mean", "median"))
+                means = (f"{found.loc[name, 'mean']:.2f}" for name in scores)
+                yield scenario, rule, *le, *means, f"{found.loc['le', 'n']:.0f}"
 
 
 _DESCRIBE = {
@@ -250,6 +252,11 @@ _DESCRIBE = {
         'Means over samples. Unless the error is "none", data come from another '
         "forward than the one that is inverted: head, electrodes and skull are wrong. "
         '"sample" is the real subject of MNE. Sources are patches around any vertex.',
+    ),
+    "papers": (
+        _describe_papers,
+        "Means over samples under the papers' conditions: whole parcels, the right gain. "
+        "Rules are those of `mne_deepsif.metrics.active_parcels` over parcels.",
     ),
     "recordings": (
         _describe_recordings,
