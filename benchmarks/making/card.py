@@ -242,7 +242,8 @@ def _describe_papers(record, is_ours):
             if not part.empty:
                 found = part.set_index("metric")
                 le = (f"{found.loc['le', what]:.2f}" for what in ("mean", "median"))
-                means = (f"{found.loc[name, 'mean']:.2f}" for name in scores)
+                known = [found["mean"].get(name) for name in scores]
+                means = ("" if mean is None else f"{mean:.2f}" for mean in known)
                 yield scenario, rule, *le, *means, f"{found.loc['le', 'n']:.0f}"
 
 
