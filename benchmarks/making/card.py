@@ -256,8 +256,8 @@ _DESCRIBE = {
     ),
     "papers": (
         _describe_papers,
-        "Means over samples under the papers' conditions: whole parcels, the right gain. "
-        "Rules are those of `mne_deepsif.metrics.active_parcels` over parcels.",
+        "Means over samples under the papers' conditions: whole parcels, the right "
+        "gain. Rules are those of `mne_deepsif.metrics.active_parcels` over parcels.",
     ),
     "recordings": (
         _describe_recordings,

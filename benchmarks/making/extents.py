@@ -191,14 +191,14 @@ def test(n, small, results):
     record = dict(
         provenance=provenance(),
         n=n,
-        calibration=dict(all=calibrate(candidates), **by_error),
+        calibration={"both": calibrate(candidates), **by_error},
         windows=summarise(windows),
     )
     fname = results / "extents.json"
     fname.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {fname}")
     figure = figures_folder(results) / "extents_reliability.png"
-    draw_reliability(record["calibration"]["all"], figure)
+    draw_reliability(record["calibration"]["both"], figure)
 
 
 def judge(stc, evoked, patches, head):
