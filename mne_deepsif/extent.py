@@ -110,6 +110,7 @@ class Extents(list):
 
 
 _N_LISTED = 10  # in the repr
+_LEAST_TIMES = 3  # of data; noise of fewer looks like a source
 _COLUMNS = [
     *("name", "hemi", "tmin", "tmax", "area_cm2", "probability"),
     *("peak_time", "peak_amplitude"),
@@ -178,11 +179,13 @@ def estimate_extent(
         Measure these labels (a resection, regions of an atlas) instead of looking for
         active vertices. Labels without a vertex in ``src`` give no extent.
     rule : "probability" | "peak" | "authors" | None
-        ``"probability"`` needs ``evoked``. ``"peak"`` and ``"authors"`` are Otsu's
-        threshold, see :func:`mne_deepsif.metrics.active_parcels`. None takes
-        ``"probability"`` if there is ``evoked``, and else ``"peak"``.
+        ``"probability"`` needs ``evoked``, of three samples or more. ``"peak"`` and
+        ``"authors"`` are Otsu's threshold, see
+        :func:`mne_deepsif.metrics.active_parcels`. None takes ``"probability"`` if
+        there is such an ``evoked``, and else ``"peak"``.
     min_probability : float
-        Leave out what is less likely to be a source. 0 lists all candidates.
+        Leave out what is less likely to be a source. 0 lists all candidates. Not used
+        by the other rules and for labels.
     min_area : float
         Leave out extents smaller than this (m²; 1e-4 is 1 cm²).
     rank : None | 'info' | 'full' | dict
@@ -219,6 +222,8 @@ def estimate_extent(
     pial surface. On the template head, you get areas on the template.
     """
     rule = _check_rule(rule, stc, src, evoked, labels)
+    if noise_cov is not None and evoked is None:
+        raise ValueError("evoked must be given too if there is noise_cov.")
     stc = _check_stc(stc)
     surfs, to_mri = _check_src(src)
     _check_labels(labels, stc.subject)
@@ -293,10 +298,20 @@ def _check_rule(rule, stc, src, evoked, labels):
     _check_option("rule", rule, ("probability", "peak", "authors", None))
     _validate_type(evoked, (mne.Evoked, None), "evoked")
     vector = isinstance(stc, mne.VectorSourceEstimate)
+    enough = evoked is not None and len(evoked.times) >= _LEAST_TIMES
     if rule is None:
-        by_data = evoked is not None and labels is None and not vector
-        rule = "probability" if by_data else "peak"
+        rule = "probability" if enough and labels is None and not vector else "peak"
     if rule == "probability":
+        if labels is not None:
+            raise ValueError(
+                "labels are measured as they are: rule must be None if they are given."
+            )
+        if evoked is not None and not enough:
+            raise ValueError(
+                f"evoked must have {_LEAST_TIMES} samples or more for "
+                f"rule='probability', got {len(evoked.times)}: noise is not everywhere "
+                "at once in fewer."
+            )
         if evoked is None:
             raise ValueError(
                 "evoked must be given for rule='probability': it compares the estimate "

@@ -339,6 +339,18 @@ def test_probability_needs_data(weak_and_strong, eeg_fwd):
         estimate_extent(stc, eeg_fwd, evoked.copy().crop(0, 0.1))
     with pytest.raises(ValueError, match="min_probability must be between 0 and 1"):
         estimate_extent(stc, eeg_fwd, evoked, min_probability=50)
+    with pytest.raises(ValueError, match="evoked must be given too"):
+        estimate_extent(stc, eeg_fwd, noise_cov=truth.noise_cov)
+    with pytest.raises(ValueError, match="rule must be None if they are given"):
+        estimate_extent(stc, eeg_fwd, evoked, labels=truth.labels, rule="probability")
+    short = stc.copy().crop(0, 0.004), evoked.copy().crop(0, 0.004)
+    with pytest.raises(ValueError, match="evoked must have 3 samples or more"):
+        estimate_extent(short[0], eeg_fwd, short[1], rule="probability")
+    assert np.isnan(estimate_extent(short[0], eeg_fwd, short[1])[0].probability)
+    broken = evoked.copy()
+    broken.data[3, 5] = np.nan
+    with pytest.raises(ValueError, match="evoked must be finite"):
+        estimate_extent(stc, eeg_fwd, broken)
     vector = mne.VectorSourceEstimate(
         np.repeat(stc.data[:, np.newaxis], 3, axis=1), stc.vertices, stc.tmin, stc.tstep
     )

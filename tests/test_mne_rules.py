@@ -496,7 +496,8 @@ def test_to_original_src(evoked, ours, both_subjects, template_dir, cov):
     sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.14, evoked.info)
     fwd = mne.make_forward_solution(evoked.info, trans, morphed, sphere, mindist=0.0)
     assert fwd["nsource"] == sum(s["nuse"] for s in morphed)
-    stc = ours(evoked, fwd, cov, subjects_dir=both_subjects)
+    with pytest.warns(RuntimeWarning, match="trans, .* may be inverted, missing or"):
+        stc = ours(evoked, fwd, cov, subjects_dir=both_subjects)
     assert stc.subject == "sample_fs5"
     original = stc.to_original_src(src, subjects_dir=both_subjects)
     assert original.subject == "fsaverage5"

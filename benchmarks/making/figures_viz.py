@@ -46,7 +46,7 @@ def main():
     mne.set_log_level("ERROR")
     evoked, fwd, noise_cov = simulate()
     stc = mne_deepsif.apply_deepsif(evoked, fwd, noise_cov)
-    extents = mne_deepsif.estimate_extent(stc, fwd, min_area=1e-4)
+    extents = mne_deepsif.estimate_extent(stc, fwd, evoked, noise_cov)
     report = mne_deepsif.assess_deepsif(evoked, fwd, noise_cov)
     figures = dict(
         estimate=mne_deepsif.plot_estimate(stc),

@@ -220,7 +220,10 @@ def _write_extents(stc, fwd, data, settings, results, entries):
     units |= dict.fromkeys(("tmin", "tmax", "peak_time"), "s")
     units |= dict(area_cm2="cm^2", peak_amplitude="A m")
     columns = {name: dict(Units=unit) for name, unit in units.items()}
-    results.add(fname, Description="Extended sources", **columns, **entries)
+    rule = "Otsu's threshold" if data[0] is None else "probability of one half or more"
+    columns["probability"] = dict(Description="That a source lies here, within 1 cm")
+    description = f"Extended sources, found by: {rule}"
+    results.add(fname, Description=description, **columns, **entries)
     return extents
 
 

@@ -33,6 +33,8 @@ def read_recording(fname):
         raise FileNotFoundError(f"file {str(fname)!r} does not exist.")
     try:
         return _choose_reader(fname)(fname)
+    except (ImportError, PermissionError):
+        raise  # they say themselves what to do
     except Exception as error:
         raise ValueError(
             f"MNE cannot read file {str(fname)!r} by its name alone ({error}). Read it "

@@ -257,7 +257,10 @@ def whiten_evoked(evoked, fwd, noise_cov, rank=None):
         noise_cov = mne.make_ad_hoc_cov(evoked.info)
     vertex = make_vertex_gain(evoked.info, fwd, noise_cov, rank=rank)
     picks = [evoked.ch_names.index(name) for name in vertex.info["ch_names"]]
-    return vertex.whitener @ vertex.gain, vertex.whitener @ evoked.data[picks]
+    data = evoked.data[picks]
+    if not np.isfinite(data).all():
+        raise ValueError("evoked must be finite, but it has NaN or infinite values.")
+    return vertex.whitener @ vertex.gain, vertex.whitener @ data
 
 
 def surface_graph(src):

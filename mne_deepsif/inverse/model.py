@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from mne.utils import _validate_type
 from scipy import sparse
 
 from ..head.parcels import Parcels
@@ -116,8 +117,8 @@ class Model:
         """Return the same model for faster activity: up to half of another rate.
 
         The network sees a window by its principal components, so it does not matter how
-        many samples the window has. The weights stay the same, and so does the length
-        of the windows (s).
+        many samples the window has. The weights stay the same. So does the length of
+        the windows, but for rounding to eight samples.
 
         Parameters
         ----------
@@ -136,6 +137,7 @@ class Model:
                 "sampling rate. Use estimator='generic', or train one: "
                 "DeepSIFEstimator(sfreq=...)."
             )
+        _validate_type(sfreq, "numeric", "sfreq")
         if not self.sfreq <= sfreq < np.inf:
             raise ValueError(
                 f"sfreq must be at least the model's own rate of {self.sfreq:g} Hz, "

@@ -116,7 +116,7 @@ def _basins(peaks, graph):
 def describe_candidates(candidates, sources, areas, gain, data):
     """Measure what tells sources from what an estimate makes of noise.
 
-    None of it depends on the scale of the noise covariance, nor on the sampling rate.
+    None of it depends on the scale of the noise covariance.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def _shares(fields, data):
 
 @lru_cache
 def read_model():
-    """Read the coefficients that ``benchmarks/making/extents.py fit`` found."""
+    """Read the coefficients that ``python -m benchmarks.making.extents fit`` found."""
     return json.loads((PACKAGE_DATA / "extents.json").read_text(encoding="utf-8"))
 
 
@@ -204,9 +204,11 @@ def probability_of(table):
 
     Parameters
     ----------
-    table : array of shape (n_candidates, n_features)
+    table : array of shape (n_candidates, 5)
         What :func:`describe_candidates` returned. Values beyond those of the training
-        count as the nearest of them.
+        count as the nearest of them. If an estimate explains less of the data than any
+        in the training did, even of noise, it is none of these data: the probability
+        is 0.
 
     Returns
     -------
@@ -214,5 +216,8 @@ def probability_of(table):
         The probability that a source lies within 1 cm of the candidate.
     """
     model = read_model()
-    table = np.clip(table, model["low"], model["high"])
-    return expit(table @ np.array(model["coef"]) + model["intercept"])
+    low = np.array(model["low"])
+    inside = np.clip(table, low, model["high"])
+    fit = FEATURES.index("fit")
+    explains = np.asarray(table)[:, fit] >= low[fit]
+    return explains * expit(inside @ np.array(model["coef"]) + model["intercept"])

@@ -131,8 +131,8 @@ def _choose(extents):
     check_extents(extents)
     if not len(extents):
         raise ValueError(
-            "extents is empty: nothing stood out of the estimate, or min_area left all "
-            "out, so there is nothing to draw."
+            "extents is empty: nothing stood out of the estimate, or min_probability "
+            "or min_area left all out, so there is nothing to draw."
         )
     ranked = sorted(extents, key=lambda extent: -abs(extent.peak_amplitude))
     return ranked[: len(_COLORS)]

@@ -748,8 +748,8 @@ def test_mutated_files(tmp_path, monkeypatch):
     """Mutations that know the format; figures of a longer run are in doc/files.rst."""
     if not SCRIPTS.is_dir():
         pytest.skip(f"needs {SCRIPTS}")
-    monkeypatch.syspath_prepend(SCRIPTS)
-    mutated_files = importlib.import_module("mutated_files")
+    monkeypatch.syspath_prepend(SCRIPTS.parent)
+    mutated_files = importlib.import_module("benchmarks.studies.mutated_files")
     found = mutated_files.run(tmp_path, 420, seed=1)
     assert found["problems"] == [] and found["left"] == []
     assert max(found["peak_mb"].values()) < 200
