@@ -205,9 +205,10 @@ def start():
 
 def run_code(code, **environment):
     """Run Python code in a process of its own; return the numbers that it prints."""
+    environment = os.environ | {"MNE_LOGGING_LEVEL": "error"} | environment
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        **dict(env=os.environ | environment, cwd=ROOT, check=True, text=True),
+        **dict(env=environment, cwd=ROOT, check=True, text=True),
         stdout=subprocess.PIPE,  # errors go where ours go
     )
     return [float(number) for number in done.stdout.split()]
