@@ -308,7 +308,7 @@ def root_loss():
     def roots(estimate, target, power):
         if not estimate.requires_grad:
             return error(estimate, target, power)
-        sizes = [(x.float().square().sum(1) + 1e-4).sqrt() for x in (estimate, target)]
+        sizes = [(x.float().square().sum(1) + 1e-8).sqrt() for x in (estimate, target)]
         mask = (sizes[0].sqrt() - sizes[1].sqrt()).square().sum()
         scale = sizes[1].sum().clamp_min(1e-6)
         return error(estimate, target, power) + 0.3 * mask / scale
