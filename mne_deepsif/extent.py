@@ -4,7 +4,6 @@
 # License: BSD-3-Clause
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,13 @@ from scipy import sparse
 from ._mne import FIFF
 from .head.anatomy import read_white
 from .head.leadfield import surface_graph, whiten_evoked
-from .head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
+from .head.mesh import (
+    edge_graph,
+    find_rows,
+    nearest_along,
+    sum_areas,
+    vertex_areas,
+)
 from .metrics import active_parcels
 from .trust.candidates import find_sources
 
@@ -232,37 +237,28 @@ def estimate_extent(
     rows = find_rows(stc.vertices, [surf["vertno"] for surf in surfs], "stc")
     sources = np.zeros((sum(surf["nuse"] for surf in surfs), len(stc.times)))
     sources[rows] = stc.data
+    masks = _window_masks(stc, windows)
     if labels is not None:
-        pieces = _label_pieces(labels, surfaces)
-
-        def find(keep):
-            return pieces
-
+        pieces = [_label_pieces(labels, surfaces)] * len(masks)
     elif rule == "probability":
         check_same_times(stc, evoked)
         gain, data = whiten_evoked(evoked, src, noise_cov, rank)
         graph, areas = surface_graph(surfs), _used_areas(surfaces, rows)
-
-        def find(keep):
-            window = sources[:, keep]
-            found = find_sources(window, graph, areas, gain, data[:, keep])
-            likely = [one for one in found if one[1] >= min_probability]
-            return _source_pieces(likely, surfaces)
-
+        found = (
+            find_sources(sources[:, keep], graph, areas, gain, data[:, keep])
+            for keep in masks
+        )
+        pieces = [_source_pieces(one, min_probability, surfaces) for one in found]
     else:
-
-        def find(keep):
-            return _active_pieces(active_parcels(sources[:, keep], rule), surfaces)
-
+        active = (active_parcels(sources[:, keep], rule) for keep in masks)
+        pieces = [_active_pieces(one, surfaces) for one in active]
     mni = _mni(stc.subject, subjects_dir)
     extents = Extents()
-    for keep in _window_masks(stc, windows):
-        measure = partial(
-            _measure, data=sources[:, keep], times=stc.times[keep], mni=mni
-        )
+    for keep, here in zip(masks, pieces):
+        window, times = sources[:, keep], stc.times[keep]
         found = [
-            measure(piece, surfaces, subject=stc.subject)
-            for piece in find(keep)
+            _measure(piece, surfaces, window, times, stc.subject, mni)
+            for piece in here
             if (surfaces[piece.hemi].owner[piece.vertices] >= 0).any()
         ]
         found = [extent for extent in found if extent.area >= min_area]
@@ -423,11 +419,6 @@ class _Surface:
         """Turn a mask of used vertices into one of all vertices."""
         return np.append(mask, False)[self.owner]
 
-    def used_areas(self):
-        """Return the area that each used vertex stands for."""
-        near = self.owner >= 0
-        return np.bincount(self.owner[near], self.areas[near], len(self.vertno))
-
     def pieces(self, mask):
         """Split a mask of all vertices into index arrays of connected pieces."""
         inside = np.flatnonzero(mask)
@@ -466,11 +457,13 @@ def _active_pieces(active, surfaces):
     ]
 
 
-def _source_pieces(found, surfaces):
-    """Return the surface that belongs to used vertices, lh and rh."""
+def _source_pieces(found, min_probability, surfaces):
+    """Return the surface of what is likely enough."""
     pieces = []
     n_left = len(surfaces[0].vertno)
     for used, probability in found:
+        if probability < min_probability:
+            continue
         hemi = int(used[0] >= n_left)
         mask = np.zeros(len(surfaces[hemi].vertno), bool)
         mask[used - hemi * n_left] = True
@@ -485,7 +478,9 @@ def _by_hemi(array, surfaces):
 
 def _used_areas(surfaces, rows):
     """Return the area of each used vertex, lh and rh; zero but in some rows."""
-    areas = np.concatenate([surface.used_areas() for surface in surfaces])
+    areas = np.concatenate(
+        [sum_areas(one.owner, one.areas, len(one.vertno)) for one in surfaces]
+    )
     kept = np.zeros(len(areas))
     kept[rows] = areas[rows]
     return kept

@@ -42,6 +42,7 @@ from ..comparison.scenarios import Scenario, Sources, draw_patches, draw_sample
 from ..comparison.scores import NEAR, active_scores
 from ..options import RESULTS, figures_folder, parse_args
 from ..provenance import provenance
+from .reliability import draw_reliability
 
 SEEDS = {"fit": 63_000, "test": 64_000}
 LIBRARY_SEED = 7  # of the brain's noise in the fit
@@ -198,7 +199,13 @@ def test(n, small, results):
     fname.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {fname}")
     figure = figures_folder(results) / "extents_reliability.png"
-    draw_reliability(record["calibration"]["both"], figure)
+    both = record["calibration"]["both"]
+    draw_reliability(
+        [both[name] for name in ("predicted", "observed", "counts")],
+        figure,
+        xlabel="Probability of an extent",
+        ylabel="Share with a source within 1 cm",
+    )
 
 
 def judge(stc, evoked, patches, head):
@@ -263,25 +270,6 @@ def summarise(windows):
         }
         for cell in windows["cell"].unique()
     }
-
-
-def draw_reliability(curve, fname):
-    """Draw observed shares over predicted probabilities."""
-    import matplotlib.pyplot as plt
-
-    predicted, observed, counts = (
-        np.array(curve[name]) for name in ("predicted", "observed", "counts")
-    )
-    fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-    ax.plot([0, 1], [0, 1], ":", color="gray", label="perfect")
-    error = np.sqrt(observed * (1 - observed) / counts)
-    ax.errorbar(predicted, observed, error, marker="o", label="held-out head")
-    for x, y, count in zip(predicted, observed, counts):
-        ax.annotate(f"{count}", (x, y), (4, -10), textcoords="offset points", size=7)
-    ax.set(xlabel="Probability of an extent", ylabel="Share with a source within 1 cm")
-    ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.legend()
-    fig.savefig(fname, dpi=120)
 
 
 if __name__ == "__main__":

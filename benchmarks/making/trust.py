@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
 import mne_deepsif
+from mne_deepsif import metrics
 from mne_deepsif.cache import PACKAGE_DATA
 from mne_deepsif.head import eyes
 from mne_deepsif.head.leadfield import make_leadfield
@@ -38,6 +39,7 @@ from mne_deepsif.trust.verdict import KINDS, classify, list_reasons
 from ..options import RESULTS, SMALL_LIBRARY, figures_folder, parse_args
 from ..provenance import as_lines, provenance
 from .heads import STANDARD
+from .reliability import draw_reliability
 
 SEEDS = {"fit": 1_205, "test": 88_305}
 N_HEADS = 3  # of fit, and as many others of test
@@ -359,7 +361,8 @@ def test(n_samples, small, results):
     bad = sum((flagged[kind] for kind in ARTEFACTS), [])
     lines.append(f"all artefacts detected: {100 * np.mean(bad):.1f} % of {len(bad)}")
     confidence = confidence_of(table)
-    predicted, observed, counts = reliability(confidence, truth)
+    curve = metrics.reliability_curve(truth, confidence)
+    predicted, observed, counts = curve
     error = np.average(np.abs(predicted - observed), weights=counts)
     large = counts >= 20
     lines.append(
@@ -374,31 +377,12 @@ def test(n_samples, small, results):
     fname = results / "trust.txt"
     fname.write_text("\n".join(lines) + "\n", encoding="utf-8")
     figure = figures_folder(results) / "reliability.png"
-    draw_reliability(predicted, observed, counts, figure)
-
-
-def reliability(confidence, truth, n_bins=10):
-    """Return mean confidence, share of true parcels and size of each bin."""
-    index = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    counts = np.bincount(index, minlength=n_bins)
-    sums = [np.bincount(index, w, minlength=n_bins) for w in (confidence, truth)]
-    used = counts > 0
-    return sums[0][used] / counts[used], sums[1][used] / counts[used], counts[used]
-
-
-def draw_reliability(predicted, observed, counts, fname):
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-    ax.plot([0, 1], [0, 1], ":", color="gray", label="perfect")
-    error = np.sqrt(observed * (1 - observed) / counts)
-    ax.errorbar(predicted, observed, error, marker="o", label="held-out heads")
-    for x, y, count in zip(predicted, observed, counts):
-        ax.annotate(f"{count}", (x, y), (4, -10), textcoords="offset points", size=7)
-    ax.set(xlabel="Confidence of a parcel", ylabel="Share that lies in a true patch")
-    ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.legend()
-    fig.savefig(fname, dpi=120)
+    draw_reliability(
+        curve,
+        figure,
+        xlabel="Confidence of a parcel",
+        ylabel="Share that lies in a true patch",
+    )
 
 
 if __name__ == "__main__":

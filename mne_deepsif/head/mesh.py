@@ -195,6 +195,27 @@ def nearest_along(graph, sources):
     return nearest
 
 
+def sum_areas(owner, areas, n_owners):
+    """Sum the areas that belong to each used vertex.
+
+    Parameters
+    ----------
+    owner : array of int, shape (n_vertices,)
+        What :func:`nearest_along` returned.
+    areas : array of shape (n_vertices,)
+        Area of each vertex of the surface.
+    n_owners : int
+        Number of used vertices.
+
+    Returns
+    -------
+    areas : array of shape (n_owners,)
+        The sums. What no used vertex reaches belongs to none.
+    """
+    near = owner >= 0
+    return np.bincount(owner[near], areas[near], n_owners)
+
+
 def used_graph(surf):
     """Connect the used vertices of a surface with their neighbours.
 

@@ -10,7 +10,7 @@ from mne import SourceEstimate
 from mne.utils import _validate_type
 
 from .. import metrics
-from ..head.mesh import edge_graph, find_rows, nearest_along, vertex_areas
+from ..head.mesh import edge_graph, find_rows, nearest_along, sum_areas, vertex_areas
 
 
 class Arrays(NamedTuple):
@@ -55,8 +55,7 @@ def hemi_areas(surf):
     areas = vertex_areas(surf["rr"], surf["tris"])
     graph = edge_graph(surf["tris"], surf["np"], surf["rr"])
     owner = nearest_along(graph, surf["vertno"])
-    near = owner >= 0
-    return np.bincount(owner[near], areas[near], surf["nuse"])
+    return sum_areas(owner, areas, surf["nuse"])
 
 
 def on_source_space(stc, src, name):
