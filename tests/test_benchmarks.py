@@ -115,6 +115,13 @@ CASES = (
         ("peak (mm)", "150 Hz, 5 dB                      1000"),
     ),
     Case(
+        "studies.real_extents",
+        "--smoke",
+        "real_extents.txt",
+        ("in its window", ", eeg"),
+        needs="sample",
+    ),
+    Case(
         "studies.real_trust",
         "--smoke",
         "real_trust.txt",
