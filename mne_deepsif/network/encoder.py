@@ -163,7 +163,7 @@ def scan(patterns, kernels):
     ----------
     patterns : tensor of shape (n_batch, n_channels, n_components)
         Patterns of the principal components.
-    kernels : tensor of shape (N_SCALES * n_parcels, n_most, n_channels)
+    kernels : tensor of shape (n_most, n_channels, N_SCALES * n_parcels)
         See :meth:`CorticalPrior.scan_kernels`.
 
     Returns
@@ -172,8 +172,10 @@ def scan(patterns, kernels):
         How large each pattern is for the best topography of each parcel, divided by the
         root mean square over components, scales and parcels.
     """
-    scores = nn.functional.linear(patterns.mT.contiguous(), kernels.flatten(0, 1))
-    scores = scores.abs().unflatten(2, (-1, kernels.shape[1])).amax(3)
+    rows = patterns.mT.contiguous()
+    scores = (rows @ kernels[0]).abs()
+    for kernel in kernels[1:]:  # the largest so far: less memory than all at once
+        scores = torch.maximum(scores, (rows @ kernel).abs())
     size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
     size = size / scores.shape[2] ** 0.5
     return scores / torch.where(size > 0, size, 1.0)
@@ -214,7 +216,7 @@ def encode_windows(
         See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
         Number of principal components that represent the times. Only with kernels.
-    scanning : tensor of shape (N_SCALES * n_parcels, n_most, rank) | None
+    scanning : tensor of shape (n_most, rank, N_SCALES * n_parcels) | None
         Kernels of :func:`scan`, for networks that read its scores as well.
     whitener : tensor of shape (rank, n_channels) | None
         Whitens the data. None if they are white already.
