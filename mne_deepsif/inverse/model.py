@@ -14,7 +14,7 @@ from mne.utils import _validate_type
 from scipy import sparse
 
 from ..head.parcels import Parcels
-from ..network.device import resolve_device, sparse_tensor
+from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
 from ..network.prior import (
     CorticalPrior,
@@ -198,11 +198,8 @@ class Model:
 
     @cached_property
     def _device_network(self):
-        """The network on its device; a copy if that is not the CPU, as it is shared."""
-        device = resolve_device(self.device)
-        if device == "cpu":
-            return self.network
-        return copy.deepcopy(self.network).to(device)
+        """The network on its device, made for estimates."""
+        return place_network(self.network, resolve_device(self.device))
 
     @cached_property
     def _profiles(self):
