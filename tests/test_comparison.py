@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import joblib
 import mne
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.spatial.distance import pdist
 
 from mne_deepsif.estimator import _SHORT_LIBRARY
 
@@ -23,7 +25,15 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip(f"needs {ROOT / 'benchmarks'}", allow_module_level=True)
 sys.path.append(str(ROOT))  # at the end: the package is the installed one
 
-from benchmarks.comparison import methods, recordings, run, scores  # noqa: E402
+from benchmarks.comparison import (  # noqa: E402
+    heads,
+    methods,
+    recordings,
+    report,
+    run,
+    scores,
+    subjects,
+)
 from benchmarks.comparison.registry import HEADLINE, SCENARIOS  # noqa: E402
 from benchmarks.comparison.report import (  # noqa: E402
     as_markdown,
@@ -72,13 +82,41 @@ def test_correlated_waveforms():
     assert np.abs(mixed).max() == pytest.approx(1)
 
 
+def test_dipoles_are_tilted_by_the_angle():
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(50, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    (turned,) = heads._tilt(dict(src=[dict(nn=normals)]), rng, 30.0)
+    np.testing.assert_allclose((turned * normals).sum(axis=1), np.cos(np.pi / 6))
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1)
+
+
+@pytest.mark.skipif(
+    not (subjects.DATA / "readers" / "bti").is_dir(), reason="needs shared/data/readers"
+)
+def test_magnetometers_lie_far_apart():
+    """The 148 of 248 cover the helmet more evenly than the first 148 do."""
+    places = [
+        np.array([ch["loc"][:3] for ch in subjects.magnes(n)["chs"]])
+        for n in (148, 248)
+    ]
+    gaps = [np.sort(pdist(one))[0] for one in (places[0], places[1][:148])]
+    assert len(places[0]) == 148 and gaps[0] > gaps[1]
+
+
 # ---------------------------------------------------------------- scores
 @pytest.fixture
 def line():
     """Give a cortex of ten vertices of 1 cm², 10 mm apart, all of which are scored."""
     places = np.zeros((10, 3))
     places[:, 0] = 0.01 * np.arange(10)
-    cortex = SimpleNamespace(rows=np.arange(10), places=places, areas=np.full(10, 1e-4))
+    cortex = SimpleNamespace(
+        rows=np.arange(10),
+        places=places,
+        areas=np.full(10, 1e-4),
+        parcel=np.arange(10) // 2,
+        centers=places[::2] + [0.005, 0, 0],
+    )
     return SimpleNamespace(cortex=cortex)
 
 
@@ -101,6 +139,19 @@ def test_scores_by_hand(line):
     assert found["-", "dispersion"] == pytest.approx((10 * 10 + 20 * 6 + 70 * 3) / 27)
 
 
+def test_scores_on_parcels_by_hand(line):
+    """Vertices 1 and 2 are true, so are parcels 0 and 1; vertex 8 is a false alarm."""
+    values = np.array([0, 0, 10, 0, 0, 0, 0, 0, 10.0, 0])
+    found = _score(values, [[1, 2]], line)
+    # one half of the mass stays in parcel 1, the other goes from parcel 0 to parcel 4
+    assert found["-", "emd"] == pytest.approx(80 / 2)
+    # parcel 2 is close, and silent; of the far ones, 3 and 4, one is active
+    assert found["half", "close"] == 1
+    assert found["half", "far"] == pytest.approx(1 / 2)
+    assert found["half", "specificity"] == pytest.approx(3 / 4)
+    assert found["half", "balance"] == pytest.approx(np.sqrt(1 / 2 * 3 / 4))
+
+
 def test_scores_of_two_patches(line):
     found = _score(np.eye(10)[0], [[0], [9]], line)
     assert found["half", "found"] == 0.5
@@ -119,6 +170,21 @@ def test_no_source_leaves_the_area(line):
 
 
 # ---------------------------------------------------------------- report
+def test_calibration_error_by_hand():
+    """Of four candidates at .75, all are near a source; of two at .15, none is."""
+    likely, near = [0.75] * 4 + [0.15] * 2, [1.0] * 4 + [0.0] * 2
+    rows = [
+        (0, "-", name, value)
+        for pair in zip(likely, near)
+        for name, value in zip(("probability", "near"), pair)
+    ]
+    rows = pd.DataFrame(rows, columns=["sample", "rule", "metric", "value"])
+    rows = rows.assign(scenario="s", method="m", choice="usual", settings="")
+    found = report.summarise(rows).set_index("metric")
+    assert found.loc["ece", "mean"] == pytest.approx((4 * 0.25 + 2 * 0.15) / 6)
+    assert found.loc["ece", "n"] == 6
+
+
 def test_headline_marks_the_least():
     title, scenario = next(iter(HEADLINE.items()))
     peaks = {("DeepSIF", "best"): 4.0, ("sLORETA", "usual"): 9.0, ("MNE", "best"): 3.0}
@@ -172,6 +238,21 @@ def test_samples_are_a_function_of_their_number():
     for number in (2, 3):
         other = list(draw(SMALL, Chunk(number, 1))[1])[0]
         np.testing.assert_array_equal(other.evoked.data, first[number].evoked.data)
+
+
+@pytest.mark.slow
+def test_candidates_have_a_probability():
+    """Where there is a source, the likeliest one is near it."""
+    one = next(s for s in SCENARIOS["quick"] if s.cell == "1 source")
+    record = run.compute(Cell(one, "DeepSIF", 0, Chunk(0, 2)))
+    found = {"probability": [], "near": []}
+    for _, _, metric, value in record["rows"]:
+        if metric in found:
+            found[metric].append(value)
+    likely, near = map(np.array, found.values())
+    assert len(likely) == len(near) >= 2
+    assert ((0 <= likely) & (likely <= 1)).all() and near[likely.argmax()] == 1
+    assert all(0 <= one["depth"] < 80 for one in record["samples"].values())
 
 
 @pytest.mark.slow

@@ -45,7 +45,9 @@ def plot(rows, summary, folder, prefix):
 
 def plot_distributions(rows, fname):
     """Draw the distribution of the peak errors of each method at its best settings."""
-    rows = rows[(rows["metric"] == "peak") & (rows["choice"] == "best")].dropna()
+    rows = rows[(rows["metric"] == "peak") & (rows["choice"] == "best")].dropna(
+        subset="value"
+    )
     names = list(dict.fromkeys(rows["method"]))
     values = [rows.loc[rows["method"] == name, "value"] for name in names]
     fig, ax = plt.subplots(figsize=(7, 0.4 * len(names) + 1), layout="constrained")

@@ -21,6 +21,7 @@ from mne_deepsif.cache import cached
 from mne_deepsif.head.channels import make_projector_and_whitener
 from mne_deepsif.simulation.library import make_library
 
+from ..making.heads import with_normals
 from .cortex import Cortex
 from .subjects import LIBRARY_SEED, SAMPLE_BEM, anatomy, sensor_info, subjects_dir
 
@@ -41,6 +42,7 @@ class Error:
     turned: float = 0.0  # degrees, of the head
     misplaced: float = 0.0  # m, of each electrode
     skull: tuple = (1.0,)  # factors of its conductivity in the truth, head by head
+    tilted: float = 0.0  # degrees, of each true dipole from the cortex's normal
     assumed: str = "bem"  # or "coarse bem", "template"
 
 
@@ -52,6 +54,7 @@ ERRORS = {
     "electrodes 5 mm": Error(misplaced=5e-3),
     "skull x 0.5": Error(skull=(0.5,)),
     "skull x 2": Error(skull=(2.0,)),
+    "dipoles tilted by 30°": Error(tilted=30.0),
     "coarse bem": Error(assumed="coarse bem"),
     "template": Error(assumed="template"),
     "all": Error(4e-3, 2.0, 4e-3, (0.67, 1.5)),
@@ -229,7 +232,19 @@ def _forward(spec, error):
     motion[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
     motion[:3, 3] = CENTER - motion[:3, :3] @ CENTER + error.moved * shift
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ motion)
-    return solve(info, trans, src, bem)
+    fwd = solve(info, trans, src, bem)
+    return with_normals(fwd, _tilt(fwd, rng, error.tilted)) if error.tilted else fwd
+
+
+def _tilt(fwd, rng, degrees):
+    """Turn the normals of the cortex, each in a direction of its own."""
+    turned = []
+    for s in fwd["src"]:
+        aside = np.cross(s["nn"], rng.normal(size=s["nn"].shape))
+        aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+        angle = np.deg2rad(degrees)
+        turned.append(np.cos(angle) * s["nn"] + np.sin(angle) * aside)
+    return turned
 
 
 def _other_forward(spec, assumed):

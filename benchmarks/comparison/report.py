@@ -1,4 +1,4 @@
-"""Rows to tables. Nothing is computed here but mean, SD, median and number."""
+"""Rows to tables: mean, SD, median and number; the calibration of probabilities."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -6,6 +6,8 @@
 import json
 
 import pandas as pd
+
+from mne_deepsif import metrics
 
 from .figures import plot
 from .papers import PUBLISHED, RULES
@@ -17,9 +19,12 @@ COLUMNS = (
     ("peak error (mm)", "peak", ".1f"),
     ("AUC", "auc", ".3f"),
     ("average precision", "ap", ".2f"),
+    ("EMD (mm)", "emd", ".1f"),
+    ("dispersion (mm)", "dispersion", ".1f"),
     ("LE (mm)", "le", ".1f"),
     ("precision", "precision", ".2f"),
     ("recall", "recall", ".2f"),
+    ("specificity", "specificity", ".2f"),
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
@@ -29,6 +34,7 @@ SILENT = (
     ("active cortex (cm²)", "area", ".1f"),
     ("no extent", "empty", ".2f"),
     ("none explains half", "weak", ".2f"),
+    ("calibration error", "ece", ".3f"),
     ("failed", "failed", ".2f"),
 )
 # of the papers' task: mean and SD over sources
@@ -38,7 +44,16 @@ OF_SOURCES = (
     ("recall", "recall", ".2f"),
     ("correlation", "correlation", ".2f"),
 )
-FREE = ("peak", "auc", "ap", "dispersion", "correlation", "failed", "seconds")
+# of the whole sample: means
+OF_SAMPLES = (
+    ("EMD (mm)", "emd", ".1f"),
+    ("specificity", "specificity", ".2f"),
+    ("area over true", "area_ratio", ".1f"),
+    ("missed", "missed", ".3f"),
+    ("failed", "failed", ".2f"),
+)
+FREE = ("peak", "auc", "ap", "emd", "dispersion", "correlation", "failed", "seconds")
+FREE += ("ece",)
 OURS = "DeepSIF"
 NAME = "comparison"  # of the files of results
 REAL = ("Left visual", "Right Auditory")  # recordings in the headline
@@ -61,7 +76,7 @@ def read_rows(plan, choices, store):
     Returns
     -------
     rows : DataFrame
-        A row for each score of a sample.
+        A row for each score of a sample, and what is known of the sample.
     """
     frames = []
     for cell in plan:
@@ -72,6 +87,9 @@ def read_rows(plan, choices, store):
         )
         frame["scenario"], frame["method"] = cell.scenario.name, cell.method
         frame["settings"] = describe(cell.settings)
+        for name in ("vertex", "depth", "snr", "n_sources"):
+            known = {int(k): v.get(name) for k, v in record["samples"].items()}
+            frame[name] = frame["sample"].map(known).astype(float)
         for choice in choices[cell.scenario, cell.method, cell.setting]:
             frames.append(frame.assign(choice=choice))
     return pd.concat(frames, ignore_index=True)
@@ -89,7 +107,22 @@ def short(value):
 
 def summarise(rows):
     """Return mean, SD, median and number of the scores that are not NaN."""
-    return statistics(rows.groupby(WHERE, sort=False)["value"]).reset_index()
+    found = statistics(rows.groupby(WHERE, sort=False)["value"]).reset_index()
+    return pd.concat([found, calibration_errors(rows)], ignore_index=True)
+
+
+def calibration_errors(rows):
+    """Return the calibration error of the probabilities of candidates."""
+    keys, found = WHERE[:-1], []
+    candidates = rows[rows["metric"].isin(("probability", "near"))]
+    for key, part in candidates.groupby(keys, sort=False):
+        likely, near = (
+            part.loc[part["metric"] == name, "value"].to_numpy()
+            for name in ("probability", "near")
+        )
+        error = metrics.expected_calibration_error(near.astype(bool), likely)
+        found.append((*key, "ece", error, len(likely)))
+    return pd.DataFrame(found, columns=[*WHERE, "mean", "n"])
 
 
 def statistics(groups):
@@ -151,15 +184,14 @@ def papers_table(summary, scenario):
         figures where they have some.
     """
     part = summary[summary["scenario"] == scenario]
-    names = (*(name for name, *_ in OF_SOURCES), "missed", "failed", "n")
-    lines = [("method", "settings", "rule", *names)]
+    names = (name for name, *_ in OF_SOURCES + OF_SAMPLES)
+    lines = [("method", "settings", "rule", *names, "n")]
     for (method, choice), found in part.groupby(["method", "choice"], sort=False):
         settings = found["settings"].iloc[0]
         text = f"{choice}: {settings}" if settings else choice
         for rule in RULES:
             cells = [_spread(found, rule, *column[1:]) for column in OF_SOURCES]
-            cells += [cell_of(found, rule, "missed", ".3f")]
-            cells += [cell_of(found, rule, "failed", ".2f")]
+            cells += [cell_of(found, rule, *column[1:]) for column in OF_SAMPLES]
             n = int(found[found["metric"] == "failed"]["n"].iloc[0])
             lines.append((method, text, rule, *cells, str(n)))
     if scenario in PUBLISHED:
@@ -170,7 +202,8 @@ def papers_table(summary, scenario):
             else "-"
             for _, metric, form in OF_SOURCES
         ]
-        lines.append(("the papers", "their own head", "authors", *cells, "-", "-", "-"))
+        none = ["-"] * (len(OF_SAMPLES) + 1)
+        lines.append(("the papers", "their own head", "authors", *cells, *none))
     return lines
 
 

@@ -54,6 +54,29 @@ def helmet(tilt):
     return mne.pick_info(info, mne.pick_types(info, meg="mag"))
 
 
+def magnes(n=148):
+    """Return magnetometers of a 4D helmet of 248: those that lie farthest apart.
+
+    Coils and their place around a head are those of a recording.
+    """
+    names = ("pdf", "config", "hs")
+    fnames = [DATA / "readers" / "bti" / f"test_{name}_linux" for name in names]
+    with mne.utils.use_log_level("error"):  # of its reference channels
+        info = mne.io.read_raw_bti(*fnames, rename_channels=False).info
+    info = mne.pick_info(info, mne.pick_types(info, meg="mag"))
+    places = np.array([ch["loc"][:3] for ch in info["chs"]])
+    chosen = [int(places[:, 2].argmax())]
+    gaps = np.linalg.norm(places - places[chosen[0]], axis=1)
+    while len(chosen) < n:
+        chosen.append(int(gaps.argmax()))
+        near = np.linalg.norm(places - places[chosen[-1]], axis=1)
+        gaps = np.minimum(gaps, near)
+    info = mne.pick_info(info, sorted(chosen))
+    with info._unlock():
+        info["projs"], info["comps"], info["sfreq"] = [], [], 500.0
+    return info
+
+
 def sensor_info(subject, sensors):
     """Return the sensors of a subject.
 
@@ -64,7 +87,7 @@ def sensor_info(subject, sensors):
     sensors : str
         Channel types joined by ``+``, such as ``"mag+eeg"``. On the template, a montage
         of MNE, one of ``MONTAGES`` or ``TILTS``, ``"authors"`` (their 75 electrodes),
-        or the subject's, such as ``"sample mag"``.
+        ``"magnes 148"``, or the subject's, such as ``"sample mag"``.
 
     Returns
     -------
@@ -77,6 +100,8 @@ def sensor_info(subject, sensors):
         return sample_info(sensors.removeprefix("sample "))
     if sensors in TILTS:
         return helmet(TILTS[sensors])
+    if sensors == "magnes 148":
+        return magnes()
     if sensors == "authors":
         from .authors import read_info
 
