@@ -140,7 +140,7 @@ def fit(n, small, results):
             )
             candidates = find_candidates(np.abs(stc.data).max(axis=1), graph)
             tables.append(describe_candidates(candidates, stc.data, areas, gain, data))
-            tree = source_tree(patches, cortex)
+            tree = source_tree(patches, cortex, places)
             near += [is_near(tree, places[one]) for one in candidates]
         print(f"{spec.sensors}, {spec.error}: {len(near)} candidates", flush=True)
     table = np.concatenate(tables)
@@ -161,11 +161,15 @@ def fit(n, small, results):
     print(f"wrote {fname}")
 
 
-def source_tree(patches, cortex):
-    """Return a tree of the places of all sources; None without a source."""
+def source_tree(patches, cortex, places):
+    """Return a tree of the places of all sources; None without a source.
+
+    ``places`` are those of the estimate's vertices. The cortex has its own, which may
+    be in another head's frame: that of other sensors.
+    """
     if not patches:
         return None
-    return KDTree(cortex.places[np.concatenate(patches)])
+    return KDTree(places[cortex.rows[np.concatenate(patches)]])
 
 
 def is_near(tree, places):
@@ -218,8 +222,8 @@ def judge(stc, evoked, patches, head):
         probability=[one for one in with_data if one.probability >= 0.5],
         otsu=mne_deepsif.estimate_extent(stc, problem.fwd),
     )
-    tree = source_tree(patches, cortex)
     places = vertex_positions(problem.fwd["src"])
+    tree = source_tree(patches, cortex, places)
     used = {id(one): vertices_of(one, stc) for one in with_data + rules["otsu"]}
     near = {key: is_near(tree, places[rows]) for key, rows in used.items()}
     candidates = [
