@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ from benchmarks.comparison.scenarios import (  # noqa: E402
     draw,
 )
 from benchmarks.comparison.store import Cell, Store  # noqa: E402
+from benchmarks.making import extents  # noqa: E402
 from benchmarks.studies import start, variants  # noqa: E402
 
 SMALL = SCENARIOS["quick"][0]
@@ -230,6 +232,38 @@ def test_store_knows_what_is_missing(tmp_path, plan):
 def test_other_settings_are_another_cell(tmp_path):
     cells = [Cell(SMALL, "MNE", number, Chunk(0, 2)) for number in range(3)]
     assert len({Store(tmp_path).fname(cell) for cell in cells}) == 3
+
+
+def test_new_extents_make_only_judged_cells_stale(tmp_path, monkeypatch):
+    shutil.copytree(methods.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(methods, "PACKAGE", tmp_path / "package")
+    version_of = methods.version_of.__wrapped__  # without its cache
+    before = [version_of("DeepSIF", judged) for judged in (False, True)]
+    (tmp_path / "package/data/extents.json").write_text("{}")
+    after = [version_of("DeepSIF", judged) for judged in (False, True)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_sources_of_extents_are_in_the_frame_of_the_estimate():
+    """The cortex may be in the frame of other sensors, some mm away."""
+    places = np.random.default_rng(0).uniform(-0.1, 0.1, (30, 3))
+    rows = np.arange(5, 25)
+    cortex = SimpleNamespace(rows=rows, places=places[rows] + [0, 0.03, 0])
+    tree = extents.source_tree([np.array([3]), np.array([7])], cortex, places)
+    assert extents.is_near(tree, places[[rows[3]]])
+    assert not extents.is_near(tree, cortex.places[[3]])
+    assert not extents.is_near(extents.source_tree([], cortex, places), places)
+
+
+@pytest.mark.slow
+def test_silence_is_judged_by_the_extents_that_users_get():
+    """Without a source there is none, though Otsu's threshold would find some."""
+    scenarios = {one.cell: one for one in SCENARIOS["quick"] if one.sources.judged}
+    for cell, silent in (("no source", 1.0), ("1 source", 0.0)):
+        rows = run.compute(Cell(scenarios[cell], "DeepSIF", 0, Chunk(0, 2)))["rows"]
+        found = [row.value for row in rows if row[1:3] == ("-", "empty")]
+        assert found == [silent] * 2
 
 
 @pytest.mark.slow

@@ -212,7 +212,7 @@ def comparator(name, *settings):
     return Method(prepare, settings, reads=("comparators",))
 
 
-OURS = ("inverse", "network", "data", "apply.py")
+OURS = ("inverse", "network", "data/generic.safetensors", "apply.py")
 PERSONALISED = "DeepSIF, personalised"
 METHODS = {
     "DeepSIF": Method(prepare_deepsif, reads=OURS, likely=True),
@@ -245,6 +245,7 @@ METHODS = {
     "CMEM": comparator("cmem", {}, dict(active_variance=0.2)),
     "FAST-IRES": comparator("fast_ires", {}, dict(alpha=0.2), dict(alpha=1.0)),
 }
+EXTENTS = ("extent.py", "goodness.py", "trust/candidates.py", "data/extents.json")
 SLOW = (PERSONALISED, "MxNE", "gamma-MAP", "Champagne", "CMEM", "FAST-IRES")
 
 
@@ -259,9 +260,13 @@ def find_method(name):
 
 # ---------------------------------------------------------------- versions
 @cache
-def version_of(name):
-    """Hash all that the scores of a method depend on, beside the scenario."""
+def version_of(name, judged=False):
+    """Hash all that the scores of a method depend on, beside the scenario.
+
+    ``judged`` estimates are asked for their extents, too.
+    """
     folders = ("head", "metrics", "simulation", "stc_metrics", *find_method(name).reads)
+    folders += EXTENTS if judged else ()
     files = [BENCHMARKS / f"{module}.py" for module in SOURCES]
     for part in folders:
         path = PACKAGE / part

@@ -52,8 +52,11 @@ OF_SAMPLES = (
     ("missed", "missed", ".3f"),
     ("failed", "failed", ".2f"),
 )
-FREE = ("peak", "auc", "ap", "emd", "dispersion", "correlation", "failed", "seconds")
-FREE += ("ece",)
+# these do not depend on the rule of a table's line
+FREE = (
+    *("peak", "auc", "ap", "emd", "dispersion", "correlation", "failed", "seconds"),
+    *("empty", "weak", "ece"),
+)
 OURS = "DeepSIF"
 NAME = "comparison"  # of the files of results
 REAL = ("Left visual", "Right Auditory")  # recordings in the headline
@@ -209,17 +212,21 @@ def papers_table(summary, scenario):
 
 def _spread(found, rule, metric, form):
     """Return mean ± SD as text, or a dash if there is none."""
-    rule = "-" if metric in FREE else rule
-    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    one = _of(found, rule, metric)
     if not one["n"].sum():
         return "-"
     return f"{one['mean'].iloc[0]:{form}} ± {one['sd'].iloc[0]:{form}}"
 
 
+def _of(found, rule, metric):
+    """Return the row of a metric, by a rule if it depends on one."""
+    one = found[found["metric"] == metric]
+    return one if metric in FREE else one[one["rule"] == rule]
+
+
 def cell_of(found, rule, metric, form):
     """Return a mean as text, or a dash if there is none."""
-    rule = "-" if metric in FREE else "otsu" if metric in ("empty", "weak") else rule
-    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    one = _of(found, rule, metric)
     statistic = "median" if metric == "seconds" else "mean"
     return f"{one[statistic].iloc[0]:{form}}" if one["n"].sum() else "-"
 

@@ -186,13 +186,13 @@ def score_candidates(stc, sample, head):
 def score_silence(stc, sample, head):
     """Say whether an estimate in A m reports no source.
 
-    ``empty``: :func:`mne_deepsif.estimate_extent` finds nothing. ``weak``: none of what
-    it finds explains more than half of the data, see :func:`mne_deepsif.explained_by`.
+    ``empty``: :func:`mne_deepsif.estimate_extent`, with the data, finds nothing.
+    ``weak``: none of what it finds explains more than half of the data, see
+    :func:`mne_deepsif.explained_by`.
     """
-    problem = head.problem
-    extents = mne_deepsif.estimate_extent(stc, problem.fwd)
-    shares = mne_deepsif.explained_by(
-        extents, stc, sample.evoked, problem.fwd, problem.noise_cov
-    )
+    data = head.problem.fwd, sample.evoked, head.problem.noise_cov
+    extents = mne_deepsif.estimate_extent(stc, *data)
+    fwd, evoked, noise_cov = data
+    shares = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)
     silence = dict(empty=not extents, weak=max(shares, default=0.0) <= HALF)
-    return as_rows(sample.number, {"otsu": silence})
+    return as_rows(sample.number, {"-": silence})
