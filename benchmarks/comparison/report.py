@@ -9,6 +9,7 @@ import pandas as pd
 
 from mne_deepsif import metrics
 
+from ..options import figures_folder
 from .figures import plot
 from .papers import PUBLISHED, RULES
 from .registry import HEADLINE
@@ -312,7 +313,8 @@ def write(rows, rules, stamp, folder, name=NAME):
     stamp : dict
         Provenance.
     folder : Path
-        Where to write, and where :func:`write_recordings` has written.
+        Where to write, and where :func:`write_recordings` has written. Figures of the
+        stored results go to the documentation.
     name : str
         How the files' names begin. Recordings are only in the files of ``NAME``.
     """
@@ -320,7 +322,7 @@ def write(rows, rules, stamp, folder, name=NAME):
     summary.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     names = ("scenario", "method", "settings", "rule")
     best = [dict(zip(names, (*key, rule))) for key, rule in rules.items()]
-    plot(rows, summary, folder, name)
+    plot(rows, summary, rules, figures_folder(folder), name)
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
     _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
     recordings = read_recordings(folder) if name == NAME else []
