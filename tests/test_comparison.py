@@ -4,9 +4,12 @@
 # License: BSD-3-Clause
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -318,19 +321,53 @@ def test_processes_give_the_same_rows(tmp_path, plan, serial):
     assert run.run(plan, store, n_jobs=2) == 0
 
 
-@pytest.mark.slow
-def test_dask_gives_the_same_rows(tmp_path, plan, serial):
+@pytest.fixture
+def dask_client(tmp_path):
+    """Start a cluster of two workers."""
     distributed = pytest.importorskip("distributed")
-    store = Store(tmp_path / "store")
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
         local_directory=tmp_path,
+        silence_logs=50,  # of the worker that is killed
     )
-    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_rows(tmp_path, plan, serial, dask_client):
+    store = Store(tmp_path / "store")
+    with joblib.parallel_config("dask"):
         run.run(plan, store)
     assert [store.load(cell)["rows"] for cell in plan] == serial
+
+
+@pytest.mark.slow
+def test_dask_finishes_without_a_worker_that_is_killed(tmp_path, dask_client):
+    """One worker dies when a cell is stored; what it had to do, another one does."""
+    one = ["sLORETA"]
+    plan = run.make_plan(SMALL, one, {"sLORETA": [0]}, n_samples=8, size=1)
+    store, killed = Store(tmp_path / "store"), []
+    (pid, *_) = dask_client.run(os.getpid).values()
+
+    def kill():
+        while len(store.missing(plan)) == len(plan):
+            time.sleep(0.01)
+        killed.append(len(store.missing(plan)))
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    with joblib.parallel_config("dask"):
+        assert run.run(plan, store) == len(plan)
+        assert run.run(plan, store) == 0
+    thread.join()
+    assert killed[0] > 0  # in the middle
+    assert pid not in dask_client.run(os.getpid).values()
+    for cell in plan:
+        assert store.load(cell)["rows"] == [list(r) for r in run.compute(cell)["rows"]]
 
 
 def _start(folder, *options):

@@ -140,7 +140,8 @@ def run(plan, store, n_jobs=None):
     tasks = [list(cells) for _, cells in groupby(missing, _place)]
     logger.info(f"{len(missing)} of {len(plan)} cells are missing")
     stamp = provenance()
-    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1)
+    # all at once, so that an engine has work for workers that come later
+    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all")
     parallel(joblib.delayed(run_task)(cells, store, stamp) for cells in tasks)
     return len(missing)
 
