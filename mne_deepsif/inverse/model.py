@@ -14,7 +14,7 @@ from mne.utils import _validate_type
 from scipy import sparse
 
 from ..head.parcels import Parcels
-from ..network.device import resolve_device, sparse_tensor
+from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
 from ..network.prior import (
     CorticalPrior,
@@ -198,11 +198,8 @@ class Model:
 
     @cached_property
     def _device_network(self):
-        """The network on its device; a copy if that is not the CPU, as it is shared."""
-        device = resolve_device(self.device)
-        if device == "cpu":
-            return self.network
-        return copy.deepcopy(self.network).to(device)
+        """The network on its device, made for estimates."""
+        return place_network(self.network, resolve_device(self.device))
 
     @cached_property
     def _profiles(self):
@@ -479,14 +476,12 @@ class PreparedPrior(PreparedModel):
         """Return prior variances of windows that may have several lengths."""
         network = self.model._device_network
         n_components = network.sizes["n_components"]
-        encoded = [
-            encode_windows(data, self.kernels, n_components, scanning=self.scanning)
-            for data in group
-        ]
-        answer = network(torch.cat([one.X for one in encoded])).mT
+        encoded = encode_windows(
+            group, self.kernels, n_components, scanning=self.scanning
+        )
+        answer = network(encoded.X).mT
         variances = prior_variances(answer, self.model.parcels.n_parcels)
-        data = torch.cat([one.data for one in encoded])
-        data = split_modes(self.prior, data)
+        data = split_modes(self.prior, encoded.data)
         return reweigh(self.prior, _check_finite(variances), *data)
 
     def _spectrum(self, variances):

@@ -10,6 +10,9 @@ from .encoder import N_SCALES
 
 # of the scales' largest scores, which differ by some hundredths
 _CONTRAST = 30.0
+# The least logarithm of a sharpened score. Smaller ones make no difference, but would
+# be denormal numbers, with which processors are slow.
+_LEAST = -40.0
 
 
 class CompactNetwork(nn.Module):
@@ -167,7 +170,8 @@ class _Scan(nn.Module):
             for layer, part in zip((self.exponent, self.weight), compared, strict=True)
         )
         relative = (scores / largest[..., None]).clamp_min(1e-3)
-        sharp = (nn.functional.softplus(exponent)[..., None] * relative.log()).exp()
+        sharp = nn.functional.softplus(exponent)[..., None] * relative.log()
+        sharp = sharp.clamp_min(_LEAST).exp() * (sharp > _LEAST)
         # a component counts by its size
         size = best / best.amax(1, keepdim=True) * torch.sigmoid(weight)
         return (size[..., None] * sharp).flatten(1, 2) * gate[:, None]

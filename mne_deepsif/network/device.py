@@ -3,11 +3,13 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 import os
 import warnings
 
 import numpy as np
 import torch
+from torch import nn
 
 
 def _use_one_thread():
@@ -52,6 +54,52 @@ def resolve_precision(precision, device):
             fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         precision = "bfloat16" if fast else "float32"
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
+
+
+def place_network(network, device):
+    """Return a network for estimates on a device; the given one stays as it is.
+
+    Few windows pass through the layers faster than their weights can be read. So
+    weights that half precision holds exactly, such as the generic ones, are read in it
+    where torch has such products.
+    """
+    if device != "cpu":
+        return copy.deepcopy(network).to(device)
+    if torch.backends.quantized.engine not in ("fbgemm", "x86"):
+        return network
+    halved = {
+        id(layer): _HalfLinear(layer)
+        for layer in network.modules()
+        if type(layer) is nn.Linear and _is_half(layer.weight)
+    }
+    return copy.deepcopy(network, halved)
+
+
+def _is_half(weight):
+    half = weight.half()
+    return half.isfinite().all() and torch.equal(weight, half.float())
+
+
+class _HalfLinear(nn.Module):
+    """A linear layer that keeps its weights in half precision, and computes in single.
+
+    Parameters
+    ----------
+    linear : Linear
+        The layer. Half precision must hold its weights exactly.
+    """
+
+    def __init__(self, linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        weight, bias = (
+            None if x is None else x.detach() for x in (linear.weight, linear.bias)
+        )
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+
+    def forward(self, x):
+        """Map (..., in_features) to (..., out_features)."""
+        return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
 
 
 def sparse_tensor(matrix, device="cpu"):

@@ -163,7 +163,7 @@ def scan(patterns, kernels):
     ----------
     patterns : tensor of shape (n_batch, n_channels, n_components)
         Patterns of the principal components.
-    kernels : tensor of shape (N_SCALES * n_parcels, n_most, n_channels)
+    kernels : tensor of shape (n_most, n_channels, N_SCALES * n_parcels)
         See :meth:`CorticalPrior.scan_kernels`.
 
     Returns
@@ -172,8 +172,10 @@ def scan(patterns, kernels):
         How large each pattern is for the best topography of each parcel, divided by the
         root mean square over components, scales and parcels.
     """
-    scores = nn.functional.linear(patterns.mT.contiguous(), kernels.flatten(0, 1))
-    scores = scores.abs().unflatten(2, (-1, kernels.shape[1])).amax(3)
+    rows = patterns.mT.contiguous()
+    scores = (rows @ kernels[0]).abs()
+    for kernel in kernels[1:]:  # the largest so far: less memory than all at once
+        scores = torch.maximum(scores, (rows @ kernel).abs())
     size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
     size = size / scores.shape[2] ** 0.5
     return scores / torch.where(size > 0, size, 1.0)
@@ -190,7 +192,8 @@ class Encoded(NamedTuple):
         What the estimate has to explain: the patterns of the principal components, or
         the channels without their means.
     courses : tensor of shape (n_batch, n_components, n_times) | None
-        Time courses of the components; None where the network reads all times.
+        Time courses of the components; None where the network reads all times, and for
+        windows of several lengths.
     """
 
     X: torch.Tensor
@@ -207,14 +210,15 @@ def encode_windows(
 
     Parameters
     ----------
-    data : tensor of shape (n_batch, n_channels, n_times)
-        The windows. With kernels: whitened data, or data that ``whitener`` whitens.
-        Without kernels: the channels in any unit.
+    data : tensor of shape (n_batch, n_channels, n_times) | list of tensor
+        The windows. With kernels: whitened data, or data that ``whitener`` whitens;
+        a list holds windows of several lengths. Without kernels: the channels in any
+        unit.
     kernels : tensor of shape (n_kernels * n_parcels, rank) | None
         See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
         Number of principal components that represent the times. Only with kernels.
-    scanning : tensor of shape (N_SCALES * n_parcels, n_most, rank) | None
+    scanning : tensor of shape (n_most, rank, N_SCALES * n_parcels) | None
         Kernels of :func:`scan`, for networks that read its scores as well.
     whitener : tensor of shape (rank, n_channels) | None
         Whitens the data. None if they are white already.
@@ -229,9 +233,12 @@ def encode_windows(
     if kernels is None:
         data = (data - data.mean(-1, keepdim=True)).float()
         return Encoded(encode(data), data, None)
-    white = data if whitener is None else whitener @ data
-    patterns, courses = principal_components(white, n_components, exact)
-    patterns, courses = patterns.float(), courses.float()
+    parts = [data] if torch.is_tensor(data) else data
+    if whitener is not None:
+        parts = [whitener @ part for part in parts]
+    parts = [principal_components(part, n_components, exact) for part in parts]
+    patterns = torch.cat([patterns for patterns, _ in parts]).float()
+    courses = parts[0][1].float() if len(parts) == 1 else None
     X = encode(patterns, kernels)
     if scanning is not None:
         X = torch.cat([X, scan(patterns, scanning)], 2)

@@ -126,9 +126,10 @@ class CorticalPrior:
 
         Returns
         -------
-        kernels : tensor of shape (n_scales * n_parcels, n_most, n_channels)
-            Kernels of the points of each parcel, for one scale after the other. A
-            parcel with fewer points than others has zeros in their place.
+        kernels : tensor of shape (n_most, n_channels, n_scales * n_parcels)
+            Kernels of the first point of each parcel, of the second, and so on; the
+            columns are one scale after the other. A parcel with fewer points than
+            others has zeros in their place.
         """
         fine = (self.modes @ self.fine).double()
         covariance = fine @ fine.T
@@ -140,7 +141,8 @@ class CorticalPrior:
         seen = size > 1e-9 * size.amax().clamp_min(1e-30)
         kernels = torch.where(seen, kernels * size.rsqrt(), 0.0).float()
         kernels = _pad_by_owner(kernels.transpose(0, 1), owner, self.n_parcels)
-        return kernels.movedim(2, 0).flatten(0, 1)
+        # (n_parcels, n_most, n_scales, n_channels)
+        return kernels.permute(1, 3, 2, 0).flatten(2).contiguous()
 
     def evidence(self, weights, inverse):
         """Compare the power that data hold of each parcel with what is expected of it.

@@ -43,7 +43,7 @@ class CorticalLeadfield:
     ----------
     kernels : tensor of shape (2 * n_parcels, n_channels)
         See :func:`backprojection_kernels`.
-    scanning : tensor of shape (n_scales * n_parcels, n_most, n_channels) | None
+    scanning : tensor of shape (n_most, n_channels, n_scales * n_parcels) | None
         See :meth:`CorticalPrior.scan_kernels`.
     prior : CorticalPrior
         The prior of the whitened patterns.

@@ -8,6 +8,7 @@ import torch
 
 from mne_deepsif.network.device import (
     check_device,
+    place_network,
     resolve_device,
     resolve_precision,
 )
@@ -32,6 +33,25 @@ def test_resolve_precision(monkeypatch):
         assert resolve_precision("auto", "cpu") is expected
         assert resolve_precision("auto", "cuda:0") is expected
         assert resolve_precision("auto", "mps") is torch.float32
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_place_network(bias):
+    """Where half precision holds the weights, a layer does as well with them."""
+    linear = torch.nn.Linear(30, 20, bias=bias)
+    network = torch.nn.Sequential(linear, torch.nn.ELU())
+    x = torch.randn(2, 3, 30, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(place_network(network, "cpu")(x), network(x))
+        network.half().float()
+        placed = place_network(network, "cpu")
+        torch.testing.assert_close(placed(x), network(x))
+        if torch.backends.quantized.engine in ("fbgemm", "x86"):
+            assert placed[0] is not linear
+            assert (placed[0].in_features, placed[0].out_features) == (30, 20)
+        assert network[0] is linear
+        linear.weight[0, 0] = torch.nan
+        assert place_network(network, "cpu")(x)[..., 0].isnan().all()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta:x", ""])

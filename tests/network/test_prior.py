@@ -295,7 +295,7 @@ def points(gains):
 def test_scan_finds_each_point(prior, points):
     """The score is largest in the parcel of the point that is active, at all scales."""
     kernels = prior.scan_kernels(*points, 1e-6)
-    assert kernels.shape == (N_SCALES * N_PARCELS, 3, N_CHANNELS)
+    assert kernels.shape == (3, N_CHANNELS, N_SCALES * N_PARCELS)
     scores = scan(points[0][0].T[None], kernels)[0].unflatten(1, (N_SCALES, -1))
     for scale in range(N_SCALES):
         assert_allclose(scores[:, scale].argmax(1), PARCEL)

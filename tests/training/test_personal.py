@@ -157,7 +157,7 @@ def test_assumed_is_what_estimates_use(made, parcels):
     n_fine = assumed.prior.fine.shape[1]
     assert assumed.spread.shape == (len(assumed.rr), n_fine + parcels.n_parcels)
     assert assumed.targets.shape == (50, len(assumed.rr))
-    assert len(assumed.scanning) == N_SCALES * parcels.n_parcels
+    assert assumed.scanning.shape[2] == N_SCALES * parcels.n_parcels
     # uniform activity of all parcels is 1, but for places at the medial wall
     whole = assumed.spread.to_dense()[:, n_fine:]
     total = whole.sum(1)
