@@ -36,7 +36,7 @@ def _rows(groups):
                 where |= dict(depth=rng.uniform(0, 60), n_sources=np.nan)
                 values = dict(zip(scores, rng.uniform(0, 1, len(scores))))
                 values["peak"] = 40 * rng.uniform()
-                values |= dict(area=rng.uniform(1, 50), all_found=rng.integers(2))
+                values |= dict(area=rng.uniform(1, 50), f1=rng.uniform())
                 values["area_ratio"] = rng.uniform(0.2, 5)
                 for metric, value in values.items():
                     rule = "-" if metric in figures.FREE else "half"

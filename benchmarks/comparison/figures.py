@@ -29,7 +29,7 @@ KINDS = {"eeg": "EEG", "mag": "magnetometers"}
 WRONG = "head, electrodes and skull are wrong"
 # a panel for each: heading, metric, limits
 SCORES = (
-    ("peak error (mm)", "peak", (0, 60)),
+    ("peak error (mm)", "peak", (0, 40)),
     ("localization error (mm)", "le", (0, 60)),
     ("earth mover's distance (mm)", "emd", (0, 80)),
     ("spatial dispersion (mm)", "dispersion", (0, 80)),
@@ -151,6 +151,8 @@ def plot_distributions(rows):
                 orientation="horizontal",
                 patch_artist=True,
                 showfliers=False,
+                showmeans=True,
+                meanprops=dict(marker="D", ms=4, mfc="white", mec="black"),
                 medianprops=dict(color="black"),
                 boxprops=dict(facecolor=color, alpha=0.6),
                 manage_ticks=False,
@@ -161,7 +163,7 @@ def plot_distributions(rows):
         ax.set_yticks(range(len(methods)), methods)
         ax.grid(axis="x", alpha=0.3)
     axes[0, 0].invert_yaxis()
-    fig.suptitle(f"One source; {WRONG}", size="medium")
+    fig.suptitle(f"One source; {WRONG}. Diamonds are means", size="medium")
     fig.legend(*zip(*handles), loc="outside lower center", ncols=2, frameon=False)
     return fig
 
@@ -199,7 +201,7 @@ def finish(fig, title):
 
 
 def plot_pairs(rows):
-    """Draw how often both of two sources are found; None without rows."""
+    """Draw the F1 of two sources by distance and correlation; None without rows."""
     found = rows["scenario"].str.extract(PAIR)
     rows = rows.assign(kind=found[0], apart=found[1], correlation=found[2])
     rows = rows[rows["kind"].notna() & rows["method"].isin(DETAILED)]
@@ -216,7 +218,7 @@ def plot_pairs(rows):
     for row, kind in zip(axes, kinds):
         for ax, method in zip(row, methods):
             part = rows[(rows["kind"] == kind) & (rows["method"] == method)]
-            table = part.pivot_table("all_found", "correlation", "apart", sort=False)
+            table = part.pivot_table("f1", "correlation", "apart")
             image = ax.imshow(table, vmin=0, vmax=1, cmap="viridis", origin="lower")
             for (y, x), value in np.ndenumerate(table.to_numpy()):
                 shade = "black" if value > 0.6 else "white"
@@ -229,7 +231,7 @@ def plot_pairs(rows):
     fig.supxlabel("distance of the two sources (mm)", size="medium")
     n = int(rows.groupby(["scenario", "method"]).size().max())
     fig.suptitle(f"{WRONG.capitalize()}; n = {n} in each square", size="medium")
-    fig.colorbar(image, ax=axes, label="both found within 1 cm")
+    fig.colorbar(image, ax=axes, label="mean F1 of active cortex")
     return fig
 
 

@@ -13,7 +13,7 @@ from mne_deepsif.viz.cortex import draw, make_axes, read_hemispheres
 
 WIDTH = 20.0  # mm, standard deviation of the average over neighbouring sources
 FAR = 30.0  # mm; cortex that is farther from any source stays grey
-WORST = 40.0  # mm, end of the scale
+WORST = 20.0  # mm, end of the scale
 VIEWS = ["lateral", "medial"]
 N_HEMI = 10_242  # vertices of fsaverage5, which all subjects here share
 
