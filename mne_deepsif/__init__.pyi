@@ -219,7 +219,7 @@ def estimate_extent(
     windows: list[tuple[float, float]] | None = None,
     labels: Sequence[mne.Label] | None = None,
     rule: Literal["probability", "peak", "authors"] | None = None,
-    min_probability: float = 0.5,
+    min_probability: float | None = None,
     min_area: float = 0.0,
     rank: Rank = None,
     subjects_dir: PathLike | None = None,

@@ -23,7 +23,7 @@ from .head.mesh import (
     vertex_areas,
 )
 from .metrics import active_parcels
-from .trust.candidates import find_sources
+from .trust.candidates import default_probability, find_sources
 
 _HEMIS = ("lh", "rh")
 
@@ -151,7 +151,7 @@ def estimate_extent(
     windows=None,
     labels=None,
     rule=None,
-    min_probability=0.5,
+    min_probability=None,
     min_area=0.0,
     rank=None,
     subjects_dir=None,
@@ -188,9 +188,10 @@ def estimate_extent(
         ``"authors"`` are Otsu's threshold, see
         :func:`mne_deepsif.metrics.active_parcels`. None takes ``"probability"`` if
         there is such an ``evoked``, and else ``"peak"``.
-    min_probability : float
-        Leave out what is less likely to be a source. 0 lists all candidates. Not used
-        by the other rules and for labels.
+    min_probability : float | None
+        Leave out what is less likely to be a source. 0 lists all candidates. None takes
+        the value at which 3 %% of simulated windows without a source have an extent.
+        Not used by the other rules and for labels.
     min_area : float
         Leave out extents smaller than this (m²; 1e-4 is 1 cm²).
     rank : None | 'info' | 'full' | dict
@@ -232,6 +233,8 @@ def estimate_extent(
     stc = _check_stc(stc)
     surfs, to_mri = _check_src(src)
     _check_labels(labels, stc.subject)
+    if min_probability is None:
+        min_probability = default_probability()
     _check_least(min_area, min_probability)
     surfaces = [_Surface(surf, to_mri) for surf in surfs]
     rows = find_rows(stc.vertices, [surf["vertno"] for surf in surfs], "stc")

@@ -4,8 +4,12 @@
 # License: BSD-3-Clause
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +18,9 @@ from types import SimpleNamespace
 import joblib
 import mne
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.spatial.distance import pdist
 
 from mne_deepsif.estimator import _SHORT_LIBRARY
 
@@ -23,7 +29,15 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip(f"needs {ROOT / 'benchmarks'}", allow_module_level=True)
 sys.path.append(str(ROOT))  # at the end: the package is the installed one
 
-from benchmarks.comparison import methods, recordings, run, scores  # noqa: E402
+from benchmarks.comparison import (  # noqa: E402
+    heads,
+    methods,
+    recordings,
+    report,
+    run,
+    scores,
+    subjects,
+)
 from benchmarks.comparison.registry import HEADLINE, SCENARIOS  # noqa: E402
 from benchmarks.comparison.report import (  # noqa: E402
     as_markdown,
@@ -37,6 +51,7 @@ from benchmarks.comparison.scenarios import (  # noqa: E402
     draw,
 )
 from benchmarks.comparison.store import Cell, Store  # noqa: E402
+from benchmarks.making import extents  # noqa: E402
 from benchmarks.studies import start, variants  # noqa: E402
 
 SMALL = SCENARIOS["quick"][0]
@@ -72,13 +87,41 @@ def test_correlated_waveforms():
     assert np.abs(mixed).max() == pytest.approx(1)
 
 
+def test_dipoles_are_tilted_by_the_angle():
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(50, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    (turned,) = heads._tilt(dict(src=[dict(nn=normals)]), rng, 30.0)
+    np.testing.assert_allclose((turned * normals).sum(axis=1), np.cos(np.pi / 6))
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1)
+
+
+@pytest.mark.skipif(
+    not (subjects.DATA / "readers" / "bti").is_dir(), reason="needs shared/data/readers"
+)
+def test_magnetometers_lie_far_apart():
+    """The 148 of 248 cover the helmet more evenly than the first 148 do."""
+    places = [
+        np.array([ch["loc"][:3] for ch in subjects.magnes(n)["chs"]])
+        for n in (148, 248)
+    ]
+    gaps = [np.sort(pdist(one))[0] for one in (places[0], places[1][:148])]
+    assert len(places[0]) == 148 and gaps[0] > gaps[1]
+
+
 # ---------------------------------------------------------------- scores
 @pytest.fixture
 def line():
     """Give a cortex of ten vertices of 1 cm², 10 mm apart, all of which are scored."""
     places = np.zeros((10, 3))
     places[:, 0] = 0.01 * np.arange(10)
-    cortex = SimpleNamespace(rows=np.arange(10), places=places, areas=np.full(10, 1e-4))
+    cortex = SimpleNamespace(
+        rows=np.arange(10),
+        places=places,
+        areas=np.full(10, 1e-4),
+        parcel=np.arange(10) // 2,
+        centers=places[::2] + [0.005, 0, 0],
+    )
     return SimpleNamespace(cortex=cortex)
 
 
@@ -101,6 +144,19 @@ def test_scores_by_hand(line):
     assert found["-", "dispersion"] == pytest.approx((10 * 10 + 20 * 6 + 70 * 3) / 27)
 
 
+def test_scores_on_parcels_by_hand(line):
+    """Vertices 1 and 2 are true, so are parcels 0 and 1; vertex 8 is a false alarm."""
+    values = np.array([0, 0, 10, 0, 0, 0, 0, 0, 10.0, 0])
+    found = _score(values, [[1, 2]], line)
+    # one half of the mass stays in parcel 1, the other goes from parcel 0 to parcel 4
+    assert found["-", "emd"] == pytest.approx(80 / 2)
+    # parcel 2 is close, and silent; of the far ones, 3 and 4, one is active
+    assert found["half", "close"] == 1
+    assert found["half", "far"] == pytest.approx(1 / 2)
+    assert found["half", "specificity"] == pytest.approx(3 / 4)
+    assert found["half", "balance"] == pytest.approx(np.sqrt(1 / 2 * 3 / 4))
+
+
 def test_scores_of_two_patches(line):
     found = _score(np.eye(10)[0], [[0], [9]], line)
     assert found["half", "found"] == 0.5
@@ -119,6 +175,21 @@ def test_no_source_leaves_the_area(line):
 
 
 # ---------------------------------------------------------------- report
+def test_calibration_error_by_hand():
+    """Of four candidates at .75, all are near a source; of two at .15, none is."""
+    likely, near = [0.75] * 4 + [0.15] * 2, [1.0] * 4 + [0.0] * 2
+    rows = [
+        (0, "-", name, value)
+        for pair in zip(likely, near)
+        for name, value in zip(("probability", "near"), pair)
+    ]
+    rows = pd.DataFrame(rows, columns=["sample", "rule", "metric", "value"])
+    rows = rows.assign(scenario="s", method="m", choice="usual", settings="")
+    found = report.summarise(rows).set_index("metric")
+    assert found.loc["ece", "mean"] == pytest.approx((4 * 0.25 + 2 * 0.15) / 6)
+    assert found.loc["ece", "n"] == 6
+
+
 def test_headline_marks_the_least():
     title, scenario = next(iter(HEADLINE.items()))
     peaks = {("DeepSIF", "best"): 4.0, ("sLORETA", "usual"): 9.0, ("MNE", "best"): 3.0}
@@ -166,12 +237,59 @@ def test_other_settings_are_another_cell(tmp_path):
     assert len({Store(tmp_path).fname(cell) for cell in cells}) == 3
 
 
+def test_new_extents_make_only_judged_cells_stale(tmp_path, monkeypatch):
+    shutil.copytree(methods.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(methods, "PACKAGE", tmp_path / "package")
+    version_of = methods.version_of.__wrapped__  # without its cache
+    before = [version_of("DeepSIF", judged) for judged in (False, True)]
+    (tmp_path / "package/data/extents.json").write_text("{}")
+    after = [version_of("DeepSIF", judged) for judged in (False, True)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_sources_of_extents_are_in_the_frame_of_the_estimate():
+    """The cortex may be in the frame of other sensors, some mm away."""
+    places = np.random.default_rng(0).uniform(-0.1, 0.1, (30, 3))
+    rows = np.arange(5, 25)
+    cortex = SimpleNamespace(rows=rows, places=places[rows] + [0, 0.03, 0])
+    tree = extents.source_tree([np.array([3]), np.array([7])], cortex, places)
+    assert extents.is_near(tree, places[[rows[3]]])
+    assert not extents.is_near(tree, cortex.places[[3]])
+    assert not extents.is_near(extents.source_tree([], cortex, places), places)
+
+
+@pytest.mark.slow
+def test_silence_is_judged_by_the_extents_that_users_get():
+    """Without a source there is none, though Otsu's threshold would find some."""
+    scenarios = {one.cell: one for one in SCENARIOS["quick"] if one.sources.judged}
+    for cell, silent in (("no source", 1.0), ("1 source", 0.0)):
+        rows = run.compute(Cell(scenarios[cell], "DeepSIF", 0, Chunk(0, 2)))["rows"]
+        found = [row.value for row in rows if row[1:3] == ("-", "empty")]
+        assert found == [silent] * 2
+
+
 @pytest.mark.slow
 def test_samples_are_a_function_of_their_number():
     first = list(draw(SMALL, Chunk(0, 4))[1])
     for number in (2, 3):
         other = list(draw(SMALL, Chunk(number, 1))[1])[0]
         np.testing.assert_array_equal(other.evoked.data, first[number].evoked.data)
+
+
+@pytest.mark.slow
+def test_candidates_have_a_probability():
+    """Where there is a source, the likeliest one is near it."""
+    one = next(s for s in SCENARIOS["quick"] if s.cell == "1 source")
+    record = run.compute(Cell(one, "DeepSIF", 0, Chunk(0, 2)))
+    found = {"probability": [], "near": []}
+    for _, _, metric, value in record["rows"]:
+        if metric in found:
+            found[metric].append(value)
+    likely, near = map(np.array, found.values())
+    assert len(likely) == len(near) >= 2
+    assert ((0 <= likely) & (likely <= 1)).all() and near[likely.argmax()] == 1
+    assert all(0 <= one["depth"] < 80 for one in record["samples"].values())
 
 
 @pytest.mark.slow
@@ -203,19 +321,53 @@ def test_processes_give_the_same_rows(tmp_path, plan, serial):
     assert run.run(plan, store, n_jobs=2) == 0
 
 
-@pytest.mark.slow
-def test_dask_gives_the_same_rows(tmp_path, plan, serial):
+@pytest.fixture
+def dask_client(tmp_path):
+    """Start a cluster of two workers."""
     distributed = pytest.importorskip("distributed")
-    store = Store(tmp_path / "store")
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
         local_directory=tmp_path,
+        silence_logs=50,  # of the worker that is killed
     )
-    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_rows(tmp_path, plan, serial, dask_client):
+    store = Store(tmp_path / "store")
+    with joblib.parallel_config("dask"):
         run.run(plan, store)
     assert [store.load(cell)["rows"] for cell in plan] == serial
+
+
+@pytest.mark.slow
+def test_dask_finishes_without_a_worker_that_is_killed(tmp_path, dask_client):
+    """One worker dies when a cell is stored; what it had to do, another one does."""
+    one = ["sLORETA"]
+    plan = run.make_plan(SMALL, one, {"sLORETA": [0]}, n_samples=8, size=1)
+    store, killed = Store(tmp_path / "store"), []
+    (pid, *_) = dask_client.run(os.getpid).values()
+
+    def kill():
+        while len(store.missing(plan)) == len(plan):
+            time.sleep(0.01)
+        killed.append(len(store.missing(plan)))
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    with joblib.parallel_config("dask"):
+        assert run.run(plan, store) == len(plan)
+        assert run.run(plan, store) == 0
+    thread.join()
+    assert killed[0] > 0  # in the middle
+    assert pid not in dask_client.run(os.getpid).values()
+    for cell in plan:
+        assert store.load(cell)["rows"] == [list(r) for r in run.compute(cell)["rows"]]
 
 
 def _start(folder, *options):
@@ -255,7 +407,6 @@ def test_quick_run_goes_on_after_a_worker_was_killed(tmp_path):
     records = json.loads((tmp_path / "results" / "comparison.json").read_text())
     found = {row["method"] for row in records["summary"]}
     assert {"DeepSIF", "sLORETA", "LCMV"} <= found
-    assert (tmp_path / "results" / "comparison_peaks.png").is_file()
 
 
 # ---------------------------------------------------------------- methods

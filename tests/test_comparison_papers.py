@@ -51,7 +51,7 @@ def sample():
     """Give two sources: parcels 1 and 2, and parcel 8, with waveforms of their own."""
     waves = np.array([np.sin(np.arange(500) / 9), np.cos(np.arange(500) / 5)])
     patches = [np.array([1, 2]), np.array([8])]
-    return papers.ParcelSample(7, None, patches, waves)
+    return papers.ParcelSample(7, None, patches, waves, 10.0)
 
 
 def _collect(rows):
@@ -86,6 +86,13 @@ def test_scores_by_hand(parcels, sample):
     np.testing.assert_allclose(found["otsu", "recall"], [1 / 2, 0])
     assert found["otsu", "missed"] == [0, 1]
     assert found["otsu", "f1"][0] == pytest.approx(2 / 6)
+    assert found["otsu", "area"] == [pytest.approx(3)]
+    assert found["otsu", "area_ratio"] == [pytest.approx(1)]
+    # close: 0, 3, 4, 5 within 30 mm of 1 or 2, and 6, 7, 9 of 8; none is far
+    assert found["otsu", "specificity"] == [pytest.approx(5 / 7)]
+    assert found["otsu", "balance"] == [pytest.approx(np.sqrt(1 / 3 * 5 / 7))]
+    # 2 stays, a third goes from 3 to 1, and a third from 4 to 8
+    assert found["-", "emd"] == [pytest.approx((20 + 40) / 3)]
 
 
 @pytest.mark.parametrize("moments", (True, False))

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from mne.io.constants import FIFF
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial import KDTree
 
 from mne_deepsif import Extents, apply_deepsif, estimate_extent, simulate_evoked
 from mne_deepsif.head.anatomy import read_white
+from mne_deepsif.trust.candidates import default_probability
 
 N = 9  # vertices a side
 
@@ -265,21 +267,29 @@ def weak_and_strong(eeg_fwd, eeg_info, parcels):
     return evoked, apply_deepsif(evoked, eeg_fwd, truth.noise_cov), truth
 
 
+def _places(label, fwd):
+    return fwd["src"][("lh", "rh").index(label.hemi)]["rr"][label.vertices]
+
+
 def test_with_data(weak_and_strong, eeg_fwd):
     """The weak source has its own border and time; the rest is left out."""
     evoked, stc, truth = weak_and_strong
     extents = estimate_extent(stc, eeg_fwd, evoked, truth.noise_cov)
-    assert 2 <= len(extents) <= 5
+    sources = KDTree(np.concatenate([_places(one, eeg_fwd) for one in truth.labels]))
+    for one in extents:
+        assert sources.query(_places(one.label, eeg_fwd))[0].min() < 0.01
     for label, peak_times in zip(truth.labels, truth.peak_times):
         nearest = [
             one for one in extents if np.isin(one.label.vertices, label.vertices).any()
         ]
         assert nearest
         assert_allclose(nearest[0].peak_time, peak_times[0], atol=0.012)
-    assert all(0.5 <= one.probability <= 1 for one in extents)
+    assert all(default_probability() <= one.probability <= 1 for one in extents)
     everything = estimate_extent(
         stc, eeg_fwd, evoked, truth.noise_cov, min_probability=0.0
     )
+    kept = [one for one in everything if one.probability >= default_probability()]
+    assert len(kept) == len(extents)
     assert len(everything) >= len(extents)
     assert "probability" in everything.to_data_frame()
     assert "% sure, peak" in repr(extents)

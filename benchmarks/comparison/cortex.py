@@ -17,6 +17,8 @@ from mne_deepsif.stc_metrics.source_space import owned_areas, vertex_positions
 class Cortex:
     """The vertices within parcels: indices, places, areas and distances (m).
 
+    ``parcel`` is that of each vertex, ``centers`` (n_parcels, 3) are their mean places.
+
     Parameters
     ----------
     src : SourceSpaces
@@ -30,7 +32,10 @@ class Cortex:
         self.vertices = leadfield.vertices
         self.rows = np.flatnonzero(np.concatenate(parcel) >= 0)
         self.hemi = np.repeat([0, 1], [len(p) for p in parcel])[self.rows]
+        numbers = np.concatenate(parcel)[self.rows]
+        self.parcel = np.unique(numbers, return_inverse=True)[1]  # none is empty
         self.places = vertex_positions(src)[self.rows]
+        self.centers = mean_of(self.places, self.parcel)
         self.areas = owned_areas(src)[self.rows]
         self.graph = sparse.csr_array(leadfield.surface_graph)[self.rows][:, self.rows]
 
@@ -43,9 +48,10 @@ class Cortex:
         near = KDTree(direction).query_ball_point(direction, 0.25)  # 14 degrees
         return np.array([radius[one].max() for one in near]) - radius
 
-    def patch(self, seed, radius):
-        """Return the vertices up to a distance from one, along the surface."""
-        return np.flatnonzero(self.distances(seed, radius) <= radius)
+    def middle(self, patch):
+        """Return the vertex of a patch that is nearest its mean place."""
+        places = self.places[patch]
+        return patch[np.linalg.norm(places - places.mean(axis=0), axis=1).argmin()]
 
     def distances(self, seed, limit):
         """Return distances along the surface; infinite beyond the limit."""
@@ -60,3 +66,9 @@ class Cortex:
     def gap(self, seeds):
         """Return the least distance between vertices; infinite for a single one."""
         return pdist(self.places[seeds]).min(initial=np.inf)
+
+
+def mean_of(places, parcel):
+    """Return the mean place in each parcel."""
+    sums = np.column_stack([np.bincount(parcel, axis) for axis in places.T])
+    return sums / np.bincount(parcel)[:, np.newaxis]

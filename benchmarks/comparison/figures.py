@@ -1,4 +1,4 @@
-"""Figures of a comparison, as in the papers."""
+"""Figures of a comparison, as in the papers. Each is drawn from rows of the store."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -6,6 +6,12 @@
 import re
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mne_deepsif.metrics import linear_correlation
+
+from .maps import plot_maps
 
 # what a figure's axis shows, and how it stands in the names of scenarios
 AXES = {
@@ -16,15 +22,39 @@ AXES = {
         r"^template (biosemi|GSN-HydroCel-)(\d+)\S*, error none: radius 14 mm$",
     ),
 }
+# one source, in forwards that are wrong
+SINGLE = r"^sample (eeg|mag), error all: (radius \d+ mm|SNR \d+ dB)$"
+PAIR = r"^sample (eeg|mag), error all: pair (\d+-\d+) mm apart, correlation (\S+)$"
+KINDS = {"eeg": "EEG", "mag": "magnetometers"}
+WRONG = "head, electrodes and skull are wrong"
+# a panel for each: heading, metric, limits
+SCORES = (
+    ("peak error (mm)", "peak", (0, 40)),
+    ("localization error (mm)", "le", (0, 60)),
+    ("earth mover's distance (mm)", "emd", (0, 80)),
+    ("spatial dispersion (mm)", "dispersion", (0, 80)),
+    ("AUC", "auc", (0.5, 1)),
+    ("average precision", "ap", (0, 1)),
+    ("precision", "precision", (0, 1)),
+    ("recall", "recall", (0, 1)),
+    ("specificity", "specificity", (0, 1)),
+)
+FREE = ("peak", "emd", "dispersion", "auc", "ap")  # of no rule
+# methods of the figures that have panels for each; the tables have them all
+DETAILED = ("DeepSIF", "dSPM", "sLORETA", "eLORETA", "LCMV")
+N_BINS = 5  # of depth
+SAVE = dict(dpi=120)
 
 
-def plot(rows, summary, folder, prefix):
+def plot(rows, summary, rules, folder, prefix):
     """Draw all figures for which there are rows.
 
     Parameters
     ----------
     rows, summary : DataFrame
         See :mod:`~.report`.
+    rules : dict
+        See :func:`~.report.best_rules`.
     folder : Path
         Where to write.
     prefix : str
@@ -35,52 +65,242 @@ def plot(rows, summary, folder, prefix):
     fnames : list of Path
         The figures.
     """
-    fnames = [plot_distributions(rows, folder / f"{prefix}_peaks.png")]
-    for name, (label, pattern) in AXES.items():
-        fname = folder / f"{prefix}_{name}.png"
-        if plot_curves(summary, label, pattern, fname):
-            fnames.append(fname)
+    rows = at_best(rows, rules)
+    drawn = {name: plot_curves(summary, *what) for name, what in AXES.items()}
+    drawn["distributions"] = plot_distributions(rows)
+    drawn["depth"] = plot_depth(rows)
+    drawn["pairs"] = plot_pairs(rows)
+    drawn["areas"] = plot_areas(rows)
+    detailed = rows[rows["method"].isin(DETAILED)]
+    drawn["maps"] = plot_maps(of_single(detailed), KINDS, WRONG)
+    fnames = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            fnames.append(folder / f"{prefix}_{name}.png")
+            figure.savefig(fnames[-1], **SAVE)
+            plt.close(figure)
     return fnames
 
 
-def plot_distributions(rows, fname):
-    """Draw the distribution of the peak errors of each method at its best settings."""
-    rows = rows[(rows["metric"] == "peak") & (rows["choice"] == "best")].dropna()
-    names = list(dict.fromkeys(rows["method"]))
-    values = [rows.loc[rows["method"] == name, "value"] for name in names]
-    fig, ax = plt.subplots(figsize=(7, 0.4 * len(names) + 1), layout="constrained")
-    ax.boxplot(values, orientation="horizontal", tick_labels=names, showmeans=True)
-    ax.invert_yaxis()
-    ax.set(xlabel="peak error of a sample (mm), all scenarios", xscale="symlog")
-    fig.savefig(fname, dpi=150)
-    plt.close(fig)
-    return fname
+# ---------------------------------------------------------------- rows
+def at_best(rows, rules):
+    """Return the scores of each method at its best settings and its best rule.
+
+    Columns are scores, and what is known of the samples.
+    """
+    rows = rows[rows["choice"] == "best"]
+    keys = zip(rows["scenario"], rows["method"], rows["settings"])
+    best = pd.Series([rules.get(key, "otsu") for key in keys], rows.index)
+    rows = rows[rows["rule"].isin(("-",)) | (rows["rule"] == best)]
+    where = ["scenario", "method", "sample"]
+    known = rows.groupby(where, sort=False)[["vertex", "depth", "snr"]].first()
+    scores = rows.pivot_table("value", where, "metric", sort=False)
+    return scores.join(known).reset_index()
 
 
-def plot_curves(summary, label, pattern, fname):
-    """Draw mean peak error over a property of the source; False if there is none."""
+def of_single(rows):
+    """Return the samples of one source in wrong forwards, with their ``kind``."""
+    found = rows["scenario"].str.extract(SINGLE)
+    rows = rows.assign(kind=found[0])[found[0].notna()]
+    return rows[rows["depth"].notna()] if len(rows) else rows
+
+
+def panels(rows, height=3.0, width=4.0, **options):
+    """Make a panel for each kind of sensors; return figure, and (kind, axes, rows)."""
+    kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
+    size = (width * len(kinds) + 1.6, height)
+    fig, axes = plt.subplots(
+        1, len(kinds), figsize=size, layout="constrained", squeeze=False, **options
+    )
+    found = [(ax, rows[rows["kind"] == kind]) for ax, kind in zip(axes[0], kinds)]
+    for (ax, part), kind in zip(found, kinds):
+        ax.set_title(f"{KINDS[kind]}, n = {count(part)}")
+    return fig, found
+
+
+def count(rows):
+    """Return the number of samples of a method."""
+    return rows.groupby("method", sort=False).size().max()
+
+
+def colors(methods):
+    """Give each method its colour."""
+    return {name: f"C{number}" for number, name in enumerate(dict.fromkeys(methods))}
+
+
+# ---------------------------------------------------------------- figures
+def plot_distributions(rows):
+    """Draw the distribution of each score for each method; None without rows."""
+    rows = of_single(rows)
+    if not len(rows):
+        return None
+    kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
+    methods = list(dict.fromkeys(rows["method"]))
+    size = (11, 3 * (0.16 * len(methods) * len(kinds) + 0.75) + 0.4)
+    fig, axes = plt.subplots(3, 3, figsize=size, layout="constrained", sharey=True)
+    offsets = np.linspace(-0.2, 0.2, len(kinds)) if len(kinds) > 1 else [0.0]
+    handles = []
+    for ax, (heading, metric, limits) in zip(axes.flat, SCORES):
+        for kind, offset, color in zip(kinds, offsets, ("C0", "C1")):
+            part = rows[rows["kind"] == kind]
+            scores = [part.loc[part["method"] == name, metric] for name in methods]
+            boxes = ax.boxplot(
+                [values.dropna() for values in scores],
+                positions=np.arange(len(methods)) + offset,
+                widths=0.32,
+                orientation="horizontal",
+                patch_artist=True,
+                showfliers=False,
+                showmeans=True,
+                meanprops=dict(marker="D", ms=4, mfc="white", mec="black"),
+                medianprops=dict(color="black"),
+                boxprops=dict(facecolor=color, alpha=0.6),
+                manage_ticks=False,
+            )
+            if metric == SCORES[0][1]:
+                handles.append((boxes["boxes"][0], f"{KINDS[kind]}, n = {count(part)}"))
+        ax.set(xlabel=heading, xlim=limits)
+        ax.set_yticks(range(len(methods)), methods)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0, 0].invert_yaxis()
+    fig.suptitle(f"One source; {WRONG}. Diamonds are means", size="medium")
+    fig.legend(*zip(*handles), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+def plot_depth(rows):
+    """Draw the median peak error, and its quartiles, over depth; None without rows."""
+    rows = of_single(rows)
+    if not len(rows):
+        return None
+    fig, found = panels(rows, sharey=True)
+    shades = colors(rows["method"])
+    for ax, part in found:
+        edges = np.quantile(part["depth"], np.linspace(0, 1, N_BINS + 1))
+        bins = np.digitize(part["depth"], edges[1:-1])
+        for method, one in part.groupby("method", sort=False):
+            groups = one.groupby(bins[part["method"] == method])
+            depth = groups["depth"].median()
+            low, middle, high = (
+                groups["peak"].quantile(share) for share in (0.25, 0.5, 0.75)
+            )
+            ax.plot(depth, middle, "o-", color=shades[method], label=method)
+            ax.fill_between(depth, low, high, color=shades[method], alpha=0.12, lw=0)
+        ax.set(xlabel="depth of the source (mm)")
+        ax.grid(alpha=0.3)
+    found[0][0].set(ylabel="peak error (mm): median, quartiles", ylim=(0, None))
+    finish(fig, f"One source; {WRONG}")
+    return fig
+
+
+def finish(fig, title):
+    """Add the title and the methods' names."""
+    fig.suptitle(title, size="medium")
+    handles = fig.axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside right center", frameon=False)
+
+
+def plot_pairs(rows):
+    """Draw the F1 of two sources by distance and correlation; None without rows."""
+    found = rows["scenario"].str.extract(PAIR)
+    rows = rows.assign(kind=found[0], apart=found[1], correlation=found[2])
+    rows = rows[rows["kind"].notna() & rows["method"].isin(DETAILED)]
+    if not len(rows):
+        return None
+    kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
+    methods = list(dict.fromkeys(rows["method"]))
+    size = (1.9 * len(methods) + 1.2, 1.9 * len(kinds) + 0.8)
+    fig, axes = plt.subplots(
+        *(len(kinds), len(methods)),
+        **dict(figsize=size, layout="constrained", squeeze=False),
+        **dict(sharex=True, sharey=True),
+    )
+    for row, kind in zip(axes, kinds):
+        for ax, method in zip(row, methods):
+            part = rows[(rows["kind"] == kind) & (rows["method"] == method)]
+            table = part.pivot_table("f1", "correlation", "apart")
+            image = ax.imshow(table, vmin=0, vmax=1, cmap="viridis", origin="lower")
+            for (y, x), value in np.ndenumerate(table.to_numpy()):
+                shade = "black" if value > 0.6 else "white"
+                ax.text(x, y, f"{value:.2f}", ha="center", va="center", color=shade)
+            ax.set_xticks(range(table.shape[1]), table.columns)
+            ax.set_yticks(range(table.shape[0]), table.index)
+        row[0].set_ylabel(f"{KINDS[kind]}\ncorrelation")
+    for ax, method in zip(axes[0], methods):
+        ax.set_title(method, size="medium")
+    fig.supxlabel("distance of the two sources (mm)", size="medium")
+    n = int(rows.groupby(["scenario", "method"]).size().max())
+    fig.suptitle(f"{WRONG.capitalize()}; n = {n} in each square", size="medium")
+    fig.colorbar(image, ax=axes, label="mean F1 of active cortex")
+    return fig
+
+
+def plot_areas(rows):
+    """Draw estimated over true areas of each method; None without rows."""
+    rows = of_single(rows)
+    rows = rows[rows["area_ratio"] > 0] if len(rows) else rows
+    if not len(rows):
+        return None
+    rows = rows[rows["method"].isin(DETAILED)]
+    methods = list(dict.fromkeys(rows["method"]))
+    size = (2.2 * len(methods) + 0.6, 3.3)
+    options = dict(sharex=True, sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(1, len(methods), figsize=size, **options)
+    for ax, method in zip(axes[0], methods):
+        one = rows[rows["method"] == method]
+        ax.axline((1, 1), (10, 10), color="gray", lw=1)
+        found = []
+        for kind, marker in zip(KINDS, "o^"):
+            part = one[one["kind"] == kind]
+            if len(part) > 1:
+                true = part["area"] / part["area_ratio"]
+                style = dict(ms=4, mew=0, alpha=0.5)
+                label = f"{KINDS[kind]}, n = {len(part)}"
+                ax.plot(true, part["area"], marker, label=label, **style)
+                r = linear_correlation(true.to_numpy(), part["area"].to_numpy())
+                found.append(f"{float(r):.2f}")
+        ax.set_title(f"{method}\nr = {', '.join(found)}", size="medium")
+        ax.set(xscale="log", yscale="log", xlabel="true area (cm²)")
+    axes[0, 0].set(ylabel="estimated area (cm²)")
+    fig.suptitle(f"One source; {WRONG}", size="medium")
+    handles = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+def plot_curves(summary, label, pattern):
+    """Draw mean peak error over a property of the source; None if there is none."""
     rows = summary[(summary["metric"] == "peak") & (summary["choice"] == "best")]
     found = {}
     for row in rows.itertuples():
         if match := re.match(pattern, row.scenario):
             where, value = match[1], float(match[2])
             curves = found.setdefault(where, {})
-            curves.setdefault(row.method, {})[value] = row.mean
+            error = row.sd / np.sqrt(row.n)
+            curves.setdefault(row.method, {})[value] = row.mean, error, row.n
     found = {where: curves for where, curves in found.items() if _is_curve(curves)}
     if not found:
-        return False
-    size = dict(figsize=(4 * len(found) + 1.5, 3.5), sharey=True, squeeze=False)
-    fig, axes = plt.subplots(1, len(found), layout="constrained", **size)
-    for ax, (where, curves) in zip(axes[0], found.items()):
+        return None
+    n_columns = min(len(found), 2)
+    n_rows = -(-len(found) // n_columns)
+    size = dict(figsize=(4 * n_columns + 1.6, 2.9 * n_rows + 0.2), squeeze=False)
+    shades = colors(rows["method"])
+    fig, axes = plt.subplots(
+        n_rows, n_columns, layout="constrained", sharey=True, **size
+    )
+    for ax, (where, curves) in zip(axes.flat, found.items()):
         for method, curve in curves.items():
-            points = sorted(curve.items())
-            ax.plot(*zip(*points), marker="o", label=method)
-        ax.set(xlabel=label, title=where)
-    axes[0, 0].set(ylabel="mean peak error (mm)")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside right center")
-    fig.savefig(fname, dpi=150)
-    plt.close(fig)
-    return True
+            values, points = zip(*sorted(curve.items()))
+            mean, error, n = zip(*points)
+            style = dict(marker="o", color=shades[method], label=method, capsize=2)
+            ax.errorbar(values, mean, error, **style)
+        ax.set(xlabel=label, title=f"{where}, n = {min(n):.0f} each")
+        ax.grid(alpha=0.3)
+    for ax in axes[:, 0]:
+        ax.set(ylabel="peak error (mm): mean ± s.e.", ylim=(0, None))
+    handles = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside right center", frameon=False)
+    return fig
 
 
 def _is_curve(curves):

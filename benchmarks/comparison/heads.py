@@ -19,16 +19,31 @@ import mne_deepsif
 from mne_deepsif._mne import ico_downsample
 from mne_deepsif.cache import cached
 from mne_deepsif.head.channels import make_projector_and_whitener
+from mne_deepsif.head.template import (
+    make_template_bem,
+    make_template_source_space,
+    make_template_trans,
+)
 from mne_deepsif.simulation.library import make_library
 
+from ..making.heads import random_folds, random_head, with_normals
 from .cortex import Cortex
-from .subjects import LIBRARY_SEED, SAMPLE_BEM, anatomy, sensor_info, subjects_dir
+from .subjects import (
+    LIBRARY_SEED,
+    SAMPLE_BEM,
+    anatomy,
+    decimate,
+    sensor_info,
+    subjects_dir,
+)
 
 SFREQ = 125.0  # Hz
 NOISE = {"eeg": 2e-7, "mag": 5e-15, "grad": 2e-13}  # SD of the sensors (V, T, T/m)
 BRAIN = 3.0  # power of the brain's noise over that of the sensors
 NOISE_SEED = 51_000
 HEAD_SEED = 100
+FOLDED_SEED = 78_000  # of shapes and folds; training draws its heads from other seeds
+FOLDS = (1.5e-3, 4.5e-3)  # m, as in training
 CENTER = np.array([0.0, 0.0, 0.04])  # m, about which the head turns
 KEPT = 6  # heads in memory
 
@@ -41,6 +56,7 @@ class Error:
     turned: float = 0.0  # degrees, of the head
     misplaced: float = 0.0  # m, of each electrode
     skull: tuple = (1.0,)  # factors of its conductivity in the truth, head by head
+    tilted: float = 0.0  # degrees, of each true dipole from the cortex's normal
     assumed: str = "bem"  # or "coarse bem", "template"
 
 
@@ -52,6 +68,7 @@ ERRORS = {
     "electrodes 5 mm": Error(misplaced=5e-3),
     "skull x 0.5": Error(skull=(0.5,)),
     "skull x 2": Error(skull=(2.0,)),
+    "dipoles tilted by 30°": Error(tilted=30.0),
     "coarse bem": Error(assumed="coarse bem"),
     "template": Error(assumed="template"),
     "all": Error(4e-3, 2.0, 4e-3, (0.67, 1.5)),
@@ -64,8 +81,9 @@ class HeadSpec:
 
     Parameters
     ----------
-    subject : "sample" | "template"
-        The anatomy.
+    subject : str
+        The anatomy: ``"sample"``, ``"template"``, or ``"folded 3"``, the third of the
+        heads of :func:`folded_anatomy`.
     sensors : str
         See :func:`~.subjects.sensor_info`.
     error : str
@@ -223,13 +241,51 @@ def _forward(spec, error):
     for pick in mne.pick_types(info, meg=False, eeg=True):
         info["chs"][pick]["loc"][:3] += error.misplaced * _unit(rng)
     skull = error.skull[(spec.number - 1) % len(error.skull)]
-    trans, src, bem = anatomy(spec.subject, info, skull, spec.n_vertices)
+    trans, src, bem = find_anatomy(spec.subject, info, skull, spec.n_vertices)
     motion = np.eye(4)
     turn = np.deg2rad(error.turned) * axis
     motion[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
     motion[:3, 3] = CENTER - motion[:3, :3] @ CENTER + error.moved * shift
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ motion)
-    return solve(info, trans, src, bem)
+    fwd = solve(info, trans, src, bem)
+    return with_normals(fwd, _tilt(fwd, rng, error.tilted)) if error.tilted else fwd
+
+
+def _tilt(fwd, rng, degrees):
+    """Turn the normals of the cortex, each in a direction of its own."""
+    turned = []
+    for s in fwd["src"]:
+        aside = np.cross(s["nn"], rng.normal(size=s["nn"].shape))
+        aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+        angle = np.deg2rad(degrees)
+        turned.append(np.cos(angle) * s["nn"] + np.sin(angle) * aside)
+    return turned
+
+
+def find_anatomy(subject, info, skull, n_vertices):
+    """Return co-registration, source space and head model of a subject."""
+    if subject.startswith("folded "):
+        return folded_anatomy(int(subject.split()[1]), info, skull, n_vertices)
+    return anatomy(subject, info, skull, n_vertices)
+
+
+def folded_anatomy(number, info, skull, n_vertices):
+    """Return the same of a random head, with folds that the template lacks.
+
+    Its shape, its layers, their conductivities and its folds are those that training
+    draws, from other seeds. Here the folds also move places, so that banks of a sulcus
+    come near to each other, as in an individual's cortex.
+    """
+    rng = np.random.default_rng([FOLDED_SEED, number])
+    shape, layers, ratio, scalp = random_head(rng, deform=True)
+    fold = random_folds(rng, rng.uniform(*FOLDS))
+    src = make_template_source_space(affine=lambda rr: fold(shape["affine"](rr)))
+    conductivity = (scalp, scalp * ratio * skull, scalp)
+    if "eeg" not in info.get_channel_types():
+        conductivity, layers = (0.3,), {}
+    bem = make_template_bem(**shape, **layers, conductivity=conductivity)
+    trans = make_template_trans(info, **shape)
+    return trans, decimate(src, n_vertices), bem
 
 
 def _other_forward(spec, assumed):

@@ -50,12 +50,15 @@ class Method:
         The estimate is in A m, so one can say how much of the data it explains.
     reads : tuple of str
         Parts of the package that it depends on, beside those of the heads.
+    likely : bool
+        The package knows how likely the extents of the estimate are.
     """
 
     prepare: Callable
     settings: tuple = ({},)
     moments: bool = True
     reads: tuple = ()
+    likely: bool = False
 
 
 # ---------------------------------------------------------------- minimum norms
@@ -209,14 +212,15 @@ def comparator(name, *settings):
     return Method(prepare, settings, reads=("comparators",))
 
 
-OURS = ("inverse", "network", "data", "apply.py")
+OURS = ("inverse", "network", "data/generic.safetensors", "apply.py")
 PERSONALISED = "DeepSIF, personalised"
 METHODS = {
-    "DeepSIF": Method(prepare_deepsif, reads=OURS),
+    "DeepSIF": Method(prepare_deepsif, reads=OURS, likely=True),
     PERSONALISED: Method(
         prepare_personalised,
         (dict(n_steps=500),),
         reads=(*OURS, "training", "estimator.py"),
+        likely=True,
     ),
     "MNE": minimum_norm("MNE", (0.0, 0.8)),
     "dSPM": minimum_norm("dSPM", (0.0, 0.8)),
@@ -233,25 +237,36 @@ METHODS = {
         partial(prepare_sparse, function=gamma_map),
         (dict(alpha=0.5), dict(alpha=0.1), dict(alpha=1.0)),
     ),
+    # its update of the variances is Champagne's: the noise is known, orientations fixed
+    "Champagne": Method(
+        partial(prepare_sparse, function=gamma_map, update_mode=2),
+        (dict(alpha=1.0), dict(alpha=0.3), dict(alpha=3.0)),
+    ),
     "CMEM": comparator("cmem", {}, dict(active_variance=0.2)),
     "FAST-IRES": comparator("fast_ires", {}, dict(alpha=0.2), dict(alpha=1.0)),
 }
-SLOW = (PERSONALISED, "MxNE", "gamma-MAP", "CMEM", "FAST-IRES")
+EXTENTS = ("extent.py", "goodness.py", "trust/candidates.py", "data/extents.json")
+SLOW = (PERSONALISED, "MxNE", "gamma-MAP", "Champagne", "CMEM", "FAST-IRES")
 
 
 def find_method(name):
     """Return a method by its name; ``DeepSIF:file`` takes the weights of a file."""
     if name.startswith("DeepSIF:"):
         weights = name.removeprefix("DeepSIF:")
-        return Method(partial(prepare_deepsif, weights=weights), reads=OURS)
+        prepare = partial(prepare_deepsif, weights=weights)
+        return Method(prepare, reads=OURS, likely=True)
     return METHODS[name]
 
 
 # ---------------------------------------------------------------- versions
 @cache
-def version_of(name):
-    """Hash all that the scores of a method depend on, beside the scenario."""
+def version_of(name, judged=False):
+    """Hash all that the scores of a method depend on, beside the scenario.
+
+    ``judged`` estimates are asked for their extents, too.
+    """
     folders = ("head", "metrics", "simulation", "stc_metrics", *find_method(name).reads)
+    folders += EXTENTS if judged else ()
     files = [BENCHMARKS / f"{module}.py" for module in SOURCES]
     for part in folders:
         path = PACKAGE / part

@@ -27,11 +27,12 @@ from mne_deepsif.head.template import (
     make_template_source_space,
     make_template_trans,
 )
+from mne_deepsif.metrics.false_alarms import silent_parcels
 
 from ..making.heads import folded_normals, random_head, with_normals
 from . import authors
 from .heads import KEPT, Problem, keep, solve
-from .scores import Row
+from .scores import Row, balance, specificity
 from .simulator import make_simulator
 from .subjects import anatomy, sensor_info, subjects_dir
 
@@ -59,7 +60,10 @@ PUBLISHED = {
         correlation=(0.85, 0.19),
     ),
     # 148 magnetometers
-    "template, mag: 1 to 3 sources": dict(le=(1.52, 1.74), correlation=(0.98, 0.02)),
+    **dict.fromkeys(
+        (f"template, {sensors}: 1 to 3 sources" for sensors in ("mag", "magnes 148")),
+        dict(le=(1.52, 1.74), correlation=(0.98, 0.02)),
+    ),
     "template, mag tilted by 5°: 1 to 3 sources": dict(
         le=(5.98, 9.75), correlation=(0.94, 0.13)
     ),
@@ -111,7 +115,7 @@ class PapersHead:
     def needs(self):
         """The folders of ``../shared/data`` that it reads."""
         words = f"{self.place} {self.sensors} {self.normals}"
-        found = {"sample": "sample", "authors": "reference"}
+        found = dict(sample="sample", authors="reference", magnes="readers")
         return {folder for word, folder in found.items() if word in words}
 
     def make(self):
@@ -221,6 +225,7 @@ class ParcelSample(NamedTuple):
     evoked: mne.Evoked
     patches: list
     waves: np.ndarray
+    snr: float
 
 
 @dataclass(frozen=True)
@@ -272,7 +277,11 @@ class PapersSources:
         present = (chosen[0] >= 0).numpy()
         patches = [np.flatnonzero(profile) for profile in weights[0].numpy()[present]]
         waves = waves[0].double().numpy()[present]
-        return ParcelSample(number, evoked, patches, waves)
+        return ParcelSample(number, evoked, patches, waves, snr)
+
+    def describe(self, sample, head):
+        """Return the level of the noise (dB), and the number of sources."""
+        return dict(snr=sample.snr, n_sources=len(sample.patches))
 
     def score(self, stc, sample, head, moments):
         """Score an estimate: rows for each source, by two rules of activity.
@@ -290,18 +299,30 @@ def score_parcels(sources, sample, parcels):
     """Yield the scores of the parcels' activity (n_parcels, n_times)."""
     true = np.concatenate(sample.patches)
     peaks = np.abs(sources).max(axis=1, keepdims=True)
+    centers, areas = parcels.centers, parcels.areas
+    truth = np.isin(np.arange(len(peaks)), true)[:, np.newaxis].astype(float)
     free = dict(
-        peak=1e3 * metrics.peak_error(true, peaks, parcels.centers),
+        peak=1e3 * metrics.peak_error(true, peaks, centers),
         auc=metrics.roc_auc(true, peaks),
+        ap=metrics.average_precision(true, peaks),
+        dispersion=1e3 * metrics.spatial_dispersion(true, peaks, centers),
+        emd=1e3 * metrics.earth_movers_distance(truth, peaks, centers),
     )
     yield from (Row(sample.number, "-", name, float(x)) for name, x in free.items())
     for rule, name in RULES.items():
         found = metrics.evaluate_parcels(
-            sources, sample.patches, sample.waves, parcels.centers, parcels.areas, name
+            sources, sample.patches, sample.waves, centers, areas, name
         )
         found["le"] = 1e3 * found["le"]
         active = metrics.active_parcels(sources, name)
-        found["f1"] = [metrics.f1(true, active, parcels.areas)]
+        groups = silent_parcels(np.unique(true), peaks[:, 0], centers)
+        whole = specificity(active, groups)
+        whole["f1"] = metrics.f1(true, active, areas)
+        whole["area"] = 1e4 * areas[active].sum()
+        whole["area_ratio"] = 1e-4 * whole["area"] / areas[np.unique(true)].sum()
+        sensitivity = metrics.recall(true, active, areas)
+        whole |= balance(dict(recall=sensitivity, specificity=whole["specificity"]))
+        found |= {metric: [value] for metric, value in whole.items()}
         for metric, values in found.items():
             where = "-" if metric == "correlation" else rule
             if where == "-" and rule != "otsu":  # needs no rule: once

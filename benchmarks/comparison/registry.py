@@ -62,7 +62,7 @@ PAPERS_HEADS = (
     PapersHead("authors", "authors"),
     PapersHead("template", "authors"),
 )
-HELMETS = ("biosemi64", "GSN-HydroCel-64_1.0", "mag", "mag tilted by 5°")
+HELMETS = ("biosemi64", "GSN-HydroCel-64_1.0", "mag", "mag tilted by 5°", "magnes 148")
 FOLDS = ("", "sample", "folds of 2 mm", "folds of 3 mm", "folds of 4 mm")
 TWO = {
     name: PapersSources((2,), **what)
@@ -155,9 +155,11 @@ def _of_errors():
     """Each error by itself."""
     cases = []
     for error, what in ERRORS.items():
-        random = what.moved or what.misplaced
+        random = what.moved or what.misplaced or what.tilted
         numbers = TURNS.get(error, (1, 2) if random else (1,))
-        cases += on({"radius 14 mm": Sources()}, HeadSpec(error=error), numbers)
+        kinds = ("eeg",) if what.misplaced or what.skull != (1.0,) else ("eeg", "mag")
+        heads = [HeadSpec(sensors=kind, error=error) for kind in kinds]
+        cases += _all({"radius 14 mm": Sources()}, [(one, numbers) for one in heads])
     return cases
 
 

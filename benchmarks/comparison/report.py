@@ -1,4 +1,4 @@
-"""Rows to tables. Nothing is computed here but mean, SD, median and number."""
+"""Rows to tables: mean, SD, median and number; the calibration of probabilities."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -7,6 +7,9 @@ import json
 
 import pandas as pd
 
+from mne_deepsif import metrics
+
+from ..options import figures_folder
 from .figures import plot
 from .papers import PUBLISHED, RULES
 from .registry import HEADLINE
@@ -17,9 +20,12 @@ COLUMNS = (
     ("peak error (mm)", "peak", ".1f"),
     ("AUC", "auc", ".3f"),
     ("average precision", "ap", ".2f"),
+    ("EMD (mm)", "emd", ".1f"),
+    ("dispersion (mm)", "dispersion", ".1f"),
     ("LE (mm)", "le", ".1f"),
     ("precision", "precision", ".2f"),
     ("recall", "recall", ".2f"),
+    ("specificity", "specificity", ".2f"),
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
@@ -29,6 +35,7 @@ SILENT = (
     ("active cortex (cm²)", "area", ".1f"),
     ("no extent", "empty", ".2f"),
     ("none explains half", "weak", ".2f"),
+    ("calibration error", "ece", ".3f"),
     ("failed", "failed", ".2f"),
 )
 # of the papers' task: mean and SD over sources
@@ -38,7 +45,19 @@ OF_SOURCES = (
     ("recall", "recall", ".2f"),
     ("correlation", "correlation", ".2f"),
 )
-FREE = ("peak", "auc", "ap", "dispersion", "correlation", "failed", "seconds")
+# of the whole sample: means
+OF_SAMPLES = (
+    ("EMD (mm)", "emd", ".1f"),
+    ("specificity", "specificity", ".2f"),
+    ("area over true", "area_ratio", ".1f"),
+    ("missed", "missed", ".3f"),
+    ("failed", "failed", ".2f"),
+)
+# these do not depend on the rule of a table's line
+FREE = (
+    *("peak", "auc", "ap", "emd", "dispersion", "correlation", "failed", "seconds"),
+    *("empty", "weak", "ece"),
+)
 OURS = "DeepSIF"
 NAME = "comparison"  # of the files of results
 REAL = ("Left visual", "Right Auditory")  # recordings in the headline
@@ -61,7 +80,7 @@ def read_rows(plan, choices, store):
     Returns
     -------
     rows : DataFrame
-        A row for each score of a sample.
+        A row for each score of a sample, and what is known of the sample.
     """
     frames = []
     for cell in plan:
@@ -72,6 +91,9 @@ def read_rows(plan, choices, store):
         )
         frame["scenario"], frame["method"] = cell.scenario.name, cell.method
         frame["settings"] = describe(cell.settings)
+        for name in ("vertex", "depth", "snr", "n_sources"):
+            known = {int(k): v.get(name) for k, v in record["samples"].items()}
+            frame[name] = frame["sample"].map(known).astype(float)
         for choice in choices[cell.scenario, cell.method, cell.setting]:
             frames.append(frame.assign(choice=choice))
     return pd.concat(frames, ignore_index=True)
@@ -89,7 +111,22 @@ def short(value):
 
 def summarise(rows):
     """Return mean, SD, median and number of the scores that are not NaN."""
-    return statistics(rows.groupby(WHERE, sort=False)["value"]).reset_index()
+    found = statistics(rows.groupby(WHERE, sort=False)["value"]).reset_index()
+    return pd.concat([found, calibration_errors(rows)], ignore_index=True)
+
+
+def calibration_errors(rows):
+    """Return the calibration error of the probabilities of candidates."""
+    keys, found = WHERE[:-1], []
+    candidates = rows[rows["metric"].isin(("probability", "near"))]
+    for key, part in candidates.groupby(keys, sort=False):
+        likely, near = (
+            part.loc[part["metric"] == name, "value"].to_numpy()
+            for name in ("probability", "near")
+        )
+        error = metrics.expected_calibration_error(near.astype(bool), likely)
+        found.append((*key, "ece", error, len(likely)))
+    return pd.DataFrame(found, columns=[*WHERE, "mean", "n"])
 
 
 def statistics(groups):
@@ -151,15 +188,14 @@ def papers_table(summary, scenario):
         figures where they have some.
     """
     part = summary[summary["scenario"] == scenario]
-    names = (*(name for name, *_ in OF_SOURCES), "missed", "failed", "n")
-    lines = [("method", "settings", "rule", *names)]
+    names = (name for name, *_ in OF_SOURCES + OF_SAMPLES)
+    lines = [("method", "settings", "rule", *names, "n")]
     for (method, choice), found in part.groupby(["method", "choice"], sort=False):
         settings = found["settings"].iloc[0]
         text = f"{choice}: {settings}" if settings else choice
         for rule in RULES:
             cells = [_spread(found, rule, *column[1:]) for column in OF_SOURCES]
-            cells += [cell_of(found, rule, "missed", ".3f")]
-            cells += [cell_of(found, rule, "failed", ".2f")]
+            cells += [cell_of(found, rule, *column[1:]) for column in OF_SAMPLES]
             n = int(found[found["metric"] == "failed"]["n"].iloc[0])
             lines.append((method, text, rule, *cells, str(n)))
     if scenario in PUBLISHED:
@@ -170,23 +206,28 @@ def papers_table(summary, scenario):
             else "-"
             for _, metric, form in OF_SOURCES
         ]
-        lines.append(("the papers", "their own head", "authors", *cells, "-", "-", "-"))
+        none = ["-"] * (len(OF_SAMPLES) + 1)
+        lines.append(("the papers", "their own head", "authors", *cells, *none))
     return lines
 
 
 def _spread(found, rule, metric, form):
     """Return mean ± SD as text, or a dash if there is none."""
-    rule = "-" if metric in FREE else rule
-    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    one = _of(found, rule, metric)
     if not one["n"].sum():
         return "-"
     return f"{one['mean'].iloc[0]:{form}} ± {one['sd'].iloc[0]:{form}}"
 
 
+def _of(found, rule, metric):
+    """Return the row of a metric, by a rule if it depends on one."""
+    one = found[found["metric"] == metric]
+    return one if metric in FREE else one[one["rule"] == rule]
+
+
 def cell_of(found, rule, metric, form):
     """Return a mean as text, or a dash if there is none."""
-    rule = "-" if metric in FREE else "otsu" if metric in ("empty", "weak") else rule
-    one = found[(found["metric"] == metric) & (found["rule"] == rule)]
+    one = _of(found, rule, metric)
     statistic = "median" if metric == "seconds" else "mean"
     return f"{one[statistic].iloc[0]:{form}}" if one["n"].sum() else "-"
 
@@ -272,7 +313,8 @@ def write(rows, rules, stamp, folder, name=NAME):
     stamp : dict
         Provenance.
     folder : Path
-        Where to write, and where :func:`write_recordings` has written.
+        Where to write, and where :func:`write_recordings` has written. Figures of the
+        stored results go to the documentation.
     name : str
         How the files' names begin. Recordings are only in the files of ``NAME``.
     """
@@ -280,7 +322,7 @@ def write(rows, rules, stamp, folder, name=NAME):
     summary.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     names = ("scenario", "method", "settings", "rule")
     best = [dict(zip(names, (*key, rule))) for key, rule in rules.items()]
-    plot(rows, summary, folder, name)
+    plot(rows, summary, rules, figures_folder(folder), name)
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
     _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
     recordings = read_recordings(folder) if name == NAME else []

@@ -17,7 +17,7 @@ from mne_deepsif.cohort.run import one_thread
 from ..provenance import provenance
 from .methods import find_method
 from .scenarios import Chunk, draw, head_of
-from .scores import as_rows, score_silence
+from .scores import as_rows, score_candidates, score_silence
 from .store import Cell
 
 PREPARED = 48  # methods in memory
@@ -38,11 +38,13 @@ def compute(cell):
         ``"rows"``: the scores, and whether the method failed; they depend on the cell
         alone. ``"errors"``: why it failed, by sample. ``"seconds"``: processor time of
         each estimate, by sample; what is prepared for a head does not count.
+        ``"samples"``: what the samples are, see ``describe`` of their sources.
     """
-    rows, errors, seconds = [], {}, {}
+    rows, errors, seconds, samples = [], {}, {}, {}
     with one_thread():
-        head, samples = draw(cell.scenario, cell.chunk)
-        for sample in samples:
+        head, drawn = draw(cell.scenario, cell.chunk)
+        for sample in drawn:
+            samples[sample.number] = cell.scenario.sources.describe(sample, head)
             found = None
             try:
                 stc, seconds[sample.number] = _estimate(cell, sample.evoked)
@@ -51,7 +53,7 @@ def compute(cell):
                 errors[sample.number] = f"{type(error).__name__}: {error}"[:300]
             rows += as_rows(sample.number, {"-": dict(failed=found is None)})
             rows += found or []
-    return dict(rows=rows, errors=errors, seconds=seconds)
+    return dict(rows=rows, errors=errors, seconds=seconds, samples=samples)
 
 
 def _estimate(cell, evoked):
@@ -73,10 +75,12 @@ def _prepare(method, settings, spec):
 
 
 def _score(cell, stc, sample, head):
-    sources, moments = cell.scenario.sources, find_method(cell.method).moments
-    rows = sources.score(stc, sample, head, moments)
-    if sources.judged and moments:
+    sources, method = cell.scenario.sources, find_method(cell.method)
+    rows = sources.score(stc, sample, head, method.moments)
+    if sources.judged and method.moments:
         rows += score_silence(stc, sample, head)
+    if sources.judged and method.likely:
+        rows += score_candidates(stc, sample, head)
     return rows
 
 
@@ -136,7 +140,8 @@ def run(plan, store, n_jobs=None):
     tasks = [list(cells) for _, cells in groupby(missing, _place)]
     logger.info(f"{len(missing)} of {len(plan)} cells are missing")
     stamp = provenance()
-    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1)
+    # all at once, so that an engine has work for workers that come later
+    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all")
     parallel(joblib.delayed(run_task)(cells, store, stamp) for cells in tasks)
     return len(missing)
 

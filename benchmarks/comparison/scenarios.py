@@ -79,6 +79,14 @@ class Sources:
         """Score an estimate; a head model may leave out vertices, which are zero."""
         return score(stc.expand(head.cortex.vertices), sample, head)
 
+    def describe(self, sample, head):
+        """Return where the source is, if it is one: its vertex, its depth (mm)."""
+        if len(sample.patches) != 1:
+            return {}
+        (patch,), cortex = sample.patches, head.cortex
+        row = cortex.rows[cortex.middle(patch)]
+        return dict(vertex=int(row), depth=1e3 * float(cortex.depth[patch].mean()))
+
 
 @dataclass(frozen=True)
 class Scenario:

@@ -47,7 +47,7 @@ class Cell:
             scenario=asdict(self.scenario),
             method=self.method,
             settings=self.settings,
-            version=version_of(self.method),
+            version=version_of(self.method, self.scenario.sources.judged),
             chunk=self.chunk._asdict(),
         )
 

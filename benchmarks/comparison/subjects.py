@@ -18,7 +18,8 @@ from mne_deepsif.head.template import (
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIBRARY_SEED = 9000  # of waveforms and background; training has others
-TILTS = {"mag": 0.0, "mag tilted by 5°": 5.0}  # degrees, of a helmet
+# tilt of a helmet (degrees), and which of its sensors; "meg" are all 306
+HELMETS = {"mag": (0.0,), "mag tilted by 5°": (5.0,), "meg": (0.0, True)}
 TEN_TWENTY = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split())
 MONTAGES = {"10-20": ("colin27_1020", TEN_TWENTY)}  # a montage of MNE, and channels
 SAMPLE_BEM = DATA / "sample" / "sample_fs5" / "bem"
@@ -43,7 +44,7 @@ def biosemi_info(sfreq=500.0, montage="biosemi64", ch_names=None):
     return raw.set_eeg_reference(projection=True).info
 
 
-def helmet(tilt):
+def helmet(tilt, kind="mag"):
     """Return the 102 magnetometers, upright or tilted to the left."""
     info = mne.channels.read_meg_canonical_info("neuromag")
     trans = mne.transforms.rotation(0, np.deg2rad(tilt), 0)
@@ -51,7 +52,30 @@ def helmet(tilt):
     with info._unlock():
         info["dev_head_t"] = mne.transforms.Transform("meg", "head", trans)
         info["projs"], info["sfreq"] = [], 500.0
-    return mne.pick_info(info, mne.pick_types(info, meg="mag"))
+    return mne.pick_info(info, mne.pick_types(info, meg=kind))
+
+
+def magnes(n=148):
+    """Return magnetometers of a 4D helmet of 248: those that lie farthest apart.
+
+    Coils and their place around a head are those of a recording.
+    """
+    names = ("pdf", "config", "hs")
+    fnames = [DATA / "readers" / "bti" / f"test_{name}_linux" for name in names]
+    with mne.utils.use_log_level("error"):  # of its reference channels
+        info = mne.io.read_raw_bti(*fnames, rename_channels=False).info
+    info = mne.pick_info(info, mne.pick_types(info, meg="mag"))
+    places = np.array([ch["loc"][:3] for ch in info["chs"]])
+    chosen = [int(places[:, 2].argmax())]
+    gaps = np.linalg.norm(places - places[chosen[0]], axis=1)
+    while len(chosen) < n:
+        chosen.append(int(gaps.argmax()))
+        near = np.linalg.norm(places - places[chosen[-1]], axis=1)
+        gaps = np.minimum(gaps, near)
+    info = mne.pick_info(info, sorted(chosen))
+    with info._unlock():
+        info["projs"], info["comps"], info["sfreq"] = [], [], 500.0
+    return info
 
 
 def sensor_info(subject, sensors):
@@ -63,8 +87,8 @@ def sensor_info(subject, sensors):
         The head.
     sensors : str
         Channel types joined by ``+``, such as ``"mag+eeg"``. On the template, a montage
-        of MNE, one of ``MONTAGES`` or ``TILTS``, ``"authors"`` (their 75 electrodes),
-        or the subject's, such as ``"sample mag"``.
+        of MNE, one of ``MONTAGES`` or ``HELMETS``, ``"authors"`` (their 75 electrodes),
+        ``"magnes 148"``, or the subject's, such as ``"sample mag"``.
 
     Returns
     -------
@@ -75,8 +99,10 @@ def sensor_info(subject, sensors):
         return sample_info(sensors.split("+"))
     if sensors.startswith("sample "):
         return sample_info(sensors.removeprefix("sample "))
-    if sensors in TILTS:
-        return helmet(TILTS[sensors])
+    if sensors in HELMETS:
+        return helmet(*HELMETS[sensors])
+    if sensors == "magnes 148":
+        return magnes()
     if sensors == "authors":
         from .authors import read_info
 
@@ -127,15 +153,15 @@ def anatomy(subject, info, skull=1.0, n_vertices=10242):
     if subject == "sample":
         trans = mne.read_trans(DATA / "sample" / "sample_fs5-trans.fif")
         src = mne.read_source_spaces(SAMPLE_BEM / "sample_fs5-src.fif")
-        return trans, _decimate(src, n_vertices), sample_bem(skull)
+        return trans, decimate(src, n_vertices), sample_bem(skull)
     layers = (0.3,)
     if "eeg" in info.get_channel_types():
         layers = (0.3, 0.006 * skull, 0.3)
-    src = _decimate(make_template_source_space(), n_vertices)
+    src = decimate(make_template_source_space(), n_vertices)
     return make_template_trans(info), src, make_template_bem(conductivity=layers)
 
 
-def _decimate(src, n_vertices):
+def decimate(src, n_vertices):
     """Use the first vertices only, which are those of a coarser icosahedron."""
     for s in src:
         s["inuse"][n_vertices:] = 0

@@ -93,16 +93,12 @@ def displaced_parcels(parcels, rng, largest=0.009, n_waves=12):
     return replace(parcels, mapping=mapping)
 
 
-def folded_normals(src, rng, amplitude, n_waves=40):
-    """Return the normals of a cortex with more folds than the template's.
+def random_folds(rng, amplitude, n_waves=40):
+    """Return a deformation of points of shape (n, 3): folds that the template lacks.
 
-    The template is an average of many, and smooth: within a parcel of an individual
-    cortex the normals differ more, so that more of the field cancels. Waves of 1 to 2
-    cm move the vertices by ``amplitude`` (m, rms); their normals are taken, not their
-    places.
-    At 3 mm the normals of a parcel average to a length of .74 (median; template .84,
-    MNE's sample subject .71) and turn by 12 degrees (a tenth by more than 28; those of
-    the subject by 14 and 29).
+    The template is an average of many, and smooth. Waves of 1 to 2 cm move the points
+    by ``amplitude`` (m, rms). At 3 mm the template's cortex gets 18 % more area, and at
+    4.5 mm 47 %.
     """
     direction = rng.normal(size=(n_waves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -111,9 +107,23 @@ def folded_normals(src, rng, amplitude, n_waves=40):
     moves = length * rng.normal(size=(n_waves, 3))
     moves *= amplitude / np.sqrt(np.square(moves).sum() / 2)
     phase = rng.uniform(0, 2 * np.pi, n_waves)
+    return lambda points: points + np.sin(points @ waves.T + phase) @ moves
+
+
+def folded_normals(src, rng, amplitude):
+    """Return the normals of a cortex with more folds than the template's.
+
+    Within a parcel of an individual cortex the normals differ more than within one of
+    the template's, so that more of the field cancels. The normals of
+    :func:`random_folds` are taken, not their places.
+    At 3 mm the normals of a parcel average to a length of .74 (median; template .84,
+    MNE's sample subject .71) and turn by 12 degrees (a tenth by more than 28; those of
+    the subject by 14 and 29).
+    """
+    fold = random_folds(rng, amplitude)
     normals = []
     for s in src:
-        rr = s["rr"] + np.sin(s["rr"] @ waves.T + phase) @ moves
+        rr = fold(s["rr"])
         surface = dict(rr=rr, tris=s["tris"], np=len(rr), ntri=len(s["tris"]))
         normals.append(mne.surface.complete_surface_info(surface)["nn"])
     return normals

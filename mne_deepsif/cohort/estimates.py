@@ -15,6 +15,7 @@ from ..cache import whole_file
 from ..extent import estimate_extent
 from ..inverse.operator import make_deepsif_operator
 from ..report import add_deepsif
+from ..trust.candidates import default_probability
 from ..viz.estimates import plot_estimate
 from ..viz.sources import plot_extents
 from .derivatives import check_names, entity, hash_file, write_sidecar, write_table
@@ -220,7 +221,9 @@ def _write_extents(stc, fwd, data, settings, results, entries):
     units |= dict.fromkeys(("tmin", "tmax", "peak_time"), "s")
     units |= dict(area_cm2="cm^2", peak_amplitude="A m")
     columns = {name: dict(Units=unit) for name, unit in units.items()}
-    rule = "Otsu's threshold" if data[0] is None else "probability of one half or more"
+    rule = "Otsu's threshold"
+    if data[0] is not None:
+        rule = f"probability of {default_probability():g} or more"
     columns["probability"] = dict(Description="That a source lies here, within 1 cm")
     description = f"Extended sources, found by: {rule}"
     results.add(fname, Description=description, **columns, **entries)

@@ -78,18 +78,27 @@ def specificity_close_far(true, sources, centers, rule="peak", radius=0.03):
     ----------
     .. footbibliography::
     """
-    true, centers = indices(true), np.asarray(centers)
+    true = indices(true)
     if not len(true):
         return np.nan, np.nan
     active = active_parcels(sources, rule)
-    apart = distances(np.arange(len(active)), true, centers)
-    inactive = np.setdiff1d(np.arange(len(active)), true)
+    silent = silent_parcels(true, strength(sources), np.asarray(centers), radius)
+    return tuple(silent_share(active, part) for part in silent)
+
+
+def silent_parcels(true, peaks, centers, radius=0.03):
+    """Return close inactive parcels, and as many far ones as there are true ones."""
+    parcels = np.arange(len(peaks))
+    apart = distances(parcels, true, centers)
+    inactive = np.setdiff1d(parcels, true)
     close = inactive[apart[inactive] <= radius]
     far = inactive[apart[inactive] > radius]
-    far = _around_maxima(strength(sources), far, centers)[: len(true)]
-    return tuple(
-        float(1 - active[part].mean()) if len(part) else np.nan for part in (close, far)
-    )
+    return close, _around_maxima(peaks, far, centers)[: len(true)]
+
+
+def silent_share(active, parcels):
+    """Return the share of parcels that a mask leaves out; NaN for none."""
+    return float(1 - active[parcels].mean()) if len(parcels) else np.nan
 
 
 def _around_maxima(peaks, parcels, centers, reach=0.015):

@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from ..cache import PACKAGE_DATA
 
-FEATURES = ("own", "height", "contrast", "spread", "fit")
+FEATURES = ("own", "height", "contrast", "spread", "fit", "modes", "number")
 _FLOOR = 0.1  # of the largest peak; what lies below is no candidate
 _SADDLE = 0.5  # of the lower of two peaks; above it, they are one
 _BORDER = 0.25  # of a candidate's own peak
@@ -131,12 +131,14 @@ def describe_candidates(candidates, sources, areas, gain, data):
 
     Returns
     -------
-    table : array of shape (n_candidates, 5)
+    table : array of shape (n_candidates, 7)
         The :data:`FEATURES`. ``own``: log of the share that a candidate explains of
         what the others leave unexplained. ``height``: log of its peak over the largest
         peak. ``contrast``: log of its field's maximum over its root mean square over
         time. ``spread``: log of the share of the cortex that the estimate covers.
-        ``fit``: share of the data that all candidates explain.
+        ``fit``: log of the share of the data that all explain. ``modes``: log of the
+        number of modes; where there are few, some are explained by chance.
+        ``number``: log of the number of candidates.
     """
     fields = np.array([gain[:, one] @ sources[one] for one in candidates])
     own, fit = _shares(fields.reshape(len(fields), -1), data.ravel())
@@ -152,7 +154,9 @@ def describe_candidates(candidates, sources, areas, gain, data):
         np.log(heights),
         np.log(np.maximum(contrast, 1.0)),
         np.log(spread),
-        fit,
+        np.log(max(fit, _LEAST)),
+        np.log(len(data)),
+        np.log(len(candidates)),
     )
     return np.column_stack(columns)
 
@@ -199,12 +203,22 @@ def read_model():
     return json.loads((PACKAGE_DATA / "extents.json").read_text(encoding="utf-8"))
 
 
+def default_probability():
+    """Return the least probability of an extent that is listed by default.
+
+    At this value, 3 % of the fit's windows without a source have an extent.
+    """
+    return read_model()["min_probability"]
+
+
 def probability_of(table):
     """Compute how likely candidates are to belong to a source, by logistic regression.
 
+    It knows the features, their squares and their products.
+
     Parameters
     ----------
-    table : array of shape (n_candidates, 5)
+    table : array of shape (n_candidates, 7)
         What :func:`describe_candidates` returned. Values beyond those of the training
         count as the nearest of them. If an estimate explains less of the data than any
         in the training did, even of noise, it is none of these data: the probability
@@ -220,4 +234,11 @@ def probability_of(table):
     inside = np.clip(table, low, model["high"])
     fit = FEATURES.index("fit")
     explains = np.asarray(table)[:, fit] >= low[fit]
-    return explains * expit(inside @ np.array(model["coef"]) + model["intercept"])
+    terms = with_products((inside - model["mean"]) / model["scale"])
+    return explains * expit(terms @ model["coef"] + model["intercept"])
+
+
+def with_products(table):
+    """Add the squares and products of all columns to a table."""
+    first, second = np.triu_indices(table.shape[1])
+    return np.hstack([table, table[:, first] * table[:, second]])

@@ -89,7 +89,9 @@ def test_features_by_hand(two_sources):
     power = np.array([9, 9, 9, 1])
     spread = power.sum() ** 2 / (power**2).sum() / 400
     assert_allclose(np.exp(columns["spread"]), spread)
-    assert_allclose(columns["fit"], 1, atol=1e-5)
+    assert_allclose(np.exp(columns["fit"]), 1, atol=1e-5)
+    assert_allclose(np.exp(columns["modes"]), 30)
+    assert_allclose(np.exp(columns["number"]), 2)
 
 
 def test_scale_and_noise_level_do_not_matter(two_sources):
