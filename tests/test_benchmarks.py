@@ -129,6 +129,13 @@ CASES = (
         needs="sample",
     ),
     Case(
+        "studies.order",
+        "--smoke",
+        "order.txt",
+        ("share that is told", "eeg 19    random"),
+        needs="sample",
+    ),
+    Case(
         "studies.shifted_caps",
         "--smoke",
         "shifted_caps.txt",
