@@ -476,14 +476,12 @@ class PreparedPrior(PreparedModel):
         """Return prior variances of windows that may have several lengths."""
         network = self.model._device_network
         n_components = network.sizes["n_components"]
-        encoded = [
-            encode_windows(data, self.kernels, n_components, scanning=self.scanning)
-            for data in group
-        ]
-        answer = network(torch.cat([one.X for one in encoded])).mT
+        encoded = encode_windows(
+            group, self.kernels, n_components, scanning=self.scanning
+        )
+        answer = network(encoded.X).mT
         variances = prior_variances(answer, self.model.parcels.n_parcels)
-        data = torch.cat([one.data for one in encoded])
-        data = split_modes(self.prior, data)
+        data = split_modes(self.prior, encoded.data)
         return reweigh(self.prior, _check_finite(variances), *data)
 
     def _spectrum(self, variances):

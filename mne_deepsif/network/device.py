@@ -59,9 +59,9 @@ def resolve_precision(precision, device):
 def place_network(network, device):
     """Return a network for estimates on a device; the given one stays as it is.
 
-    Few windows pass through the layers faster than their weights can be read. So weights
-    that single precision does not need, such as the generic ones, are read in half
-    precision where torch has such products.
+    Few windows pass through the layers faster than their weights can be read. So
+    weights that half precision holds exactly, such as the generic ones, are read in it
+    where torch has such products.
     """
     if device != "cpu":
         return copy.deepcopy(network).to(device)
@@ -72,7 +72,7 @@ def place_network(network, device):
         for layer in network.modules()
         if type(layer) is nn.Linear and _is_half(layer.weight)
     }
-    return copy.deepcopy(network, halved)
+    return copy.deepcopy(network, halved) if halved else network
 
 
 def _is_half(weight):

@@ -192,7 +192,8 @@ class Encoded(NamedTuple):
         What the estimate has to explain: the patterns of the principal components, or
         the channels without their means.
     courses : tensor of shape (n_batch, n_components, n_times) | None
-        Time courses of the components; None where the network reads all times.
+        Time courses of the components; None where the network reads all times, and for
+        windows of several lengths.
     """
 
     X: torch.Tensor
@@ -209,9 +210,10 @@ def encode_windows(
 
     Parameters
     ----------
-    data : tensor of shape (n_batch, n_channels, n_times)
-        The windows. With kernels: whitened data, or data that ``whitener`` whitens.
-        Without kernels: the channels in any unit.
+    data : tensor of shape (n_batch, n_channels, n_times) | list of tensor
+        The windows. With kernels: whitened data, or data that ``whitener`` whitens;
+        a list holds windows of several lengths. Without kernels: the channels in any
+        unit.
     kernels : tensor of shape (n_kernels * n_parcels, rank) | None
         See :func:`backprojection_kernels`. With None, the network reads channels.
     n_components : int | None
@@ -231,9 +233,12 @@ def encode_windows(
     if kernels is None:
         data = (data - data.mean(-1, keepdim=True)).float()
         return Encoded(encode(data), data, None)
-    white = data if whitener is None else whitener @ data
-    patterns, courses = principal_components(white, n_components, exact)
-    patterns, courses = patterns.float(), courses.float()
+    parts = [data] if torch.is_tensor(data) else data
+    if whitener is not None:
+        parts = [whitener @ part for part in parts]
+    parts = [principal_components(part, n_components, exact) for part in parts]
+    patterns = torch.cat([patterns for patterns, _ in parts]).float()
+    courses = parts[0][1].float() if len(parts) == 1 else None
     X = encode(patterns, kernels)
     if scanning is not None:
         X = torch.cat([X, scan(patterns, scanning)], 2)

@@ -18,6 +18,7 @@ from mne_deepsif.network.encoder import (
     REGULARIZATIONS,
     backprojection_kernels,
     encode,
+    encode_windows,
     principal_components,
 )
 from mne_deepsif.training.batches import Batches
@@ -188,6 +189,18 @@ def test_components_have_the_size_of_the_data(gain, data):
     assert_allclose(
         courses.mT @ encode(patterns, kernels), encode(data, kernels), atol=1e-6
     )
+
+
+def test_windows_of_several_lengths(gain, data):
+    """They are encoded together as each length is alone."""
+    kernels = backprojection_kernels(gain).float()
+    parts = [data, data[:, :, :5]]
+    together = encode_windows(parts, kernels, 4)
+    alone = [encode_windows(part, kernels, 4) for part in parts]
+    assert together.courses is None
+    for name in ("X", "data"):
+        expected = torch.cat([getattr(one, name) for one in alone])
+        assert_allclose(getattr(together, name), expected, atol=1e-5)
 
 
 # --------------------------------------------------------------- one path
