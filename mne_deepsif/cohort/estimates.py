@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from ..apply import apply_deepsif, apply_deepsif_raw
-from ..cache import whole_file
+from ..cache import hash_file, whole_file
 from ..extent import estimate_extent
 from ..inverse.operator import make_deepsif_operator
 from ..report import add_deepsif
 from ..trust.candidates import default_probability
 from ..viz.estimates import plot_estimate
 from ..viz.sources import plot_extents
-from .derivatives import check_names, entity, hash_file, write_sidecar, write_table
+from .derivatives import check_names, entity, write_sidecar, write_table
 
 _LOWEST = 125.0  # Hz; a lower rate would alias what estimates contain
 _LARGEST = 8e9  # bytes of a continuous estimate, which is in memory twice
