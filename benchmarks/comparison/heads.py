@@ -245,7 +245,14 @@ def _forward(spec, error):
     motion[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
     motion[:3, 3] = CENTER - motion[:3, :3] @ CENTER + error.moved * shift
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ motion)
-    return solve(info, trans, src, bem)
+    fwd = solve(info, trans, src, bem)
+    n_outside = sum(s["nuse"] for s in src) - fwd["nsource"]
+    if n_outside:
+        raise ValueError(
+            f"subject must have its cortex within the skull, but {n_outside} vertices "
+            f"of {spec.subject!r} lie outside. Take another number."
+        )
+    return fwd
 
 
 def find_anatomy(subject, info, skull, n_vertices):

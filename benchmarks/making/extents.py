@@ -67,8 +67,7 @@ CELLS = {
 }
 SILENT = 4  # times as many responses without a source
 ALLOWED = 0.03  # share of the windows without a source that may have an extent
-# heads of the fit: sensors, anatomy, error, vertices of a hemisphere. The folds of no
-# other than these numbers reach out of the skull.
+# heads of the fit: sensors, anatomy, error, vertices of a hemisphere
 TEMPLATES = (
     ("biosemi16", "template", "none", 2562),
     ("biosemi32", "template", "all", 10242),
