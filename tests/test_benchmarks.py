@@ -104,7 +104,10 @@ CASES = (
         "making.extents",
         "fit test --smoke",
         "extents.json",
-        ("calibration/both/error", "windows/no source/probability/empty"),
+        (
+            *("calibration/both/error", "windows/no source/probability/empty"),
+            *("windows/radius 25 mm/otsu/all_found", "min_probability"),
+        ),
     ),
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),

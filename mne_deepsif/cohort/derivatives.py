@@ -13,7 +13,7 @@ from .. import __version__
 from ..cache import hash_file, hash_object, whole_file
 
 BIDS_VERSION = "1.9.0"
-_VERSION = 1  # part of every key: raise it when results change with the same settings
+_VERSION = 2  # part of every key: raise it when results change with the same settings
 _PACKAGES = ("mne", "mne-bids", "torch", "numpy", "scipy")
 
 

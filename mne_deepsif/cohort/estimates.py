@@ -223,7 +223,7 @@ def _write_extents(stc, fwd, data, settings, results, entries):
     columns = {name: dict(Units=unit) for name, unit in units.items()}
     rule = "Otsu's threshold"
     if data[0] is not None:
-        rule = f"probability of {default_probability():g} or more"
+        rule = f"a probability of {default_probability():g} or more"
     columns["probability"] = dict(Description="That a source lies here, within 1 cm")
     description = f"Extended sources, found by: {rule}"
     results.add(fname, Description=description, **columns, **entries)
