@@ -450,7 +450,7 @@ def test_distance_of_a_recording(monkeypatch, eeg_info):
 @pytest.mark.slow
 def test_variants_differ():
     """Each patch is where it matters: no variant scores as the shipped one does."""
-    names = ("as shipped", "patches only", "windows of 128 ms only", "floor 0.2")
+    names = ("as shipped", "patches only", "prior of one source only", "floor 0.2")
     rows = [variants.score_variant(SMALL, name, n_samples=2) for name in names]
     assert len({row["auc"]["mean"] for row in rows}) == len(names)
     assert all(set(variants.METRICS) <= set(row) for row in rows)
