@@ -16,6 +16,7 @@ from scipy import sparse
 from ..head.parcels import Parcels
 from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
+from ..network.one_source import OneSource
 from ..network.prior import (
     CorticalPrior,
     Explained,
@@ -36,8 +37,12 @@ from .windows import (
 )
 
 _BATCH = 64  # windows that go through the network at once
-_SHORT = 4  # short windows per long one, without overlap
-_GAIN = 8.0  # minus twice the log likelihood that a prior of its own must be better
+# windows per longest one, without overlap: those that the network sees, of estimates
+_SEEN, _SHORT = (1, 4), 8
+# how much better than the prior of the longest windows another must be: that of each
+# length, that of one source (minus twice the log likelihood)
+_HANDICAPS, _HANDICAP = (0.0, 8.0), 4.0
+_INDEPENDENT = 125.0  # Hz; samples that come faster tell no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +325,7 @@ class PreparedModel:
 
 
 class Judged(NamedTuple):
-    """Windows, and how their own prior explains them; one row for each.
+    """Windows, and how the prior of one source explains them; one row for each.
 
     Attributes
     ----------
@@ -329,7 +334,7 @@ class Judged(NamedTuple):
     variances : tensor of shape (n_windows, 2 * n_parcels)
         The prior.
     cost, weights, predicted, noise : tensor
-        As :class:`Explained`. The cost includes what another prior is let off.
+        As :class:`Explained`. The cost includes what other priors are let off.
     """
 
     modes: torch.Tensor
@@ -359,10 +364,11 @@ class Sums(NamedTuple):
 class PreparedPrior(PreparedModel):
     """A model whose network gives the prior, and a whitened leadfield.
 
-    The network looks at windows of its length and at windows of a quarter of it. Every
-    short window is estimated with its own prior, or with that of the long window around
-    it, unless its own makes the data much more likely. So what is weak in a long window
-    is found at its own time, and what is weak at all times is found in the long one.
+    The network looks at windows of its length and at windows of a quarter of it.
+    Estimates are made in windows of an eighth, each with the prior of a long window
+    around it, unless another prior makes its data much more likely: that of a quarter
+    around it, or that of a single source. So what is weak in a long window is found at
+    its own time, and what is weak at all times is found in the long one.
 
     Parameters
     ----------
@@ -385,14 +391,13 @@ class PreparedPrior(PreparedModel):
             parcel, owner = (
                 torch.as_tensor(x) for x in (patterns.parcel, patterns.owner)
             )
+        parcel, owner = (x.to(self.gain.device) for x in (parcel, owner))
         with torch.inference_mode():
             self.kernels = backprojection_kernels(self.gain.double()).float()
-            self.prior = CorticalPrior(
-                fine, parcel.to(self.gain.device), uniform, model._profiles
-            )
+            self.prior = CorticalPrior(fine, parcel, uniform, model._profiles)
+            self.one_source = OneSource(self.prior, points, owner)
             self.scanning = None
             if model.network.sizes.get("scan_width", 0):
-                owner = owner.to(self.gain.device)
                 self.scanning = self.prior.scan_kernels(points, owner)
 
     def window(self, sfreq):
@@ -400,41 +405,45 @@ class PreparedPrior(PreparedModel):
         return 2 * _SHORT * window_hop(self.model.n_times, self.model.sfreq, sfreq)
 
     def _estimate_padded(self, padded, length, mixing):
-        n_times, short = self.model.n_times, length // _SHORT
-        long = cut(padded, length, n_times)
+        n_total, n_times = padded.shape[-1], self.model.n_times
+        short = length // _SHORT
         windows = cut(padded, short, max(1, n_times // _SHORT))
-        starts = [window_starts(padded.shape[-1], n) for n in (short, length)]
-        around = covering(*starts, short, length)
-        first = np.arange(0, long[..., 0, 0].size, long.shape[-3])  # of each sample
-        around = torch.as_tensor((first[:, None, None] + around).reshape(-1, 2))
+        starts = window_starts(n_total, short)
+        seen, around, n_seen = [], [], 0
+        for part in _SEEN:
+            one = cut(padded, length // part, max(1, n_times // part))
+            first = n_seen + np.arange(0, one[..., 0, 0].size, one.shape[-3])
+            pair = covering(
+                starts, window_starts(n_total, length // part), short, length // part
+            )
+            seen.append(one.reshape(-1, *one.shape[-2:]))
+            around.append((first[:, None, None] + pair).reshape(-1, 2))
+            n_seen += len(seen[-1])
+        around = torch.as_tensor(np.concatenate(around, 1), device=self.gain.device)
         with torch.inference_mode():
             found = self._estimate_local(
-                long.reshape(-1, *long.shape[-2:]),
-                windows.reshape(-1, *windows.shape[-2:]),
-                around.to(self.gain.device),
-                mixing,
+                seen, windows.reshape(-1, *windows.shape[-2:]), around, mixing
             )
         shape = windows.shape[:-2]
         sources, fitted = (x.reshape(*shape, *x.shape[-2:]).mT for x in found)
         return sources, fitted, short
 
-    def _estimate_local(self, long, windows, around, mixing):
-        """Estimate windows with their own prior, or with that of one around them.
+    def _estimate_local(self, seen, windows, around, mixing):
+        """Estimate windows with the prior of one that the network sees, or their own.
 
         Return sources and fit, (n_windows, n_times, n_rows or n_channels).
         """
         sums = self._make_sums(mixing)
-        long, _ = self._scale(long)
+        priors = self._find_priors([self._scale(one)[0] for one in seen])
         data, scale = self._scale(windows)
-        priors, own = self._find_priors(long, data)
-        parts = (x.split(_BATCH) for x in (data, own, around))
+        parts = (x.split(_BATCH) for x in (data, around))
         parts = [
             self._estimate_batch(*part, priors, sums)
             for part in zip(*parts, strict=True)
         ]
         sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
         squared = torch.as_tensor(np.square(scale[:, 0, 0]), device=self.gain.device)
-        factor = _common_scale(*(squared * power for power in powers), around)
+        factor = _common_scale(*(squared * power for power in powers), around[:, :2])
         factor = factor[:, None, None] * torch.as_tensor(scale, device=factor.device)
         factor = factor.float()  # double would convert all sources
         sources *= factor / self.unit
@@ -459,18 +468,16 @@ class PreparedPrior(PreparedModel):
                 prior.profiles = prior.profiles[patch]
         return Sums(prior, _mixing_to_tensor(mixing, self.gain.device))
 
-    def _find_priors(self, long, windows):
-        """Return prior variances of both, (n_windows, 2 * n_parcels).
+    def _find_priors(self, seen):
+        """Return prior variances of windows of several lengths, one after the other.
 
         If they are few, they go through the network together: reading its weights takes
         longer than computing with them.
         """
-        parts = [*long.split(_BATCH), *windows.split(_BATCH)]
-        parts = [part for part in parts if len(part)]
-        together = len(long) + len(windows) <= _BATCH
+        parts = [part for one in seen for part in one.split(_BATCH) if len(part)]
+        together = sum(len(part) for part in parts) <= _BATCH
         groups = [parts] if together else [[part] for part in parts]
-        variances = torch.cat([self._find_prior(group) for group in groups])
-        return variances.split([len(long), len(windows)])
+        return torch.cat([self._find_prior(group) for group in groups])
 
     def _find_prior(self, group):
         """Return prior variances of windows that may have several lengths."""
@@ -487,32 +494,40 @@ class PreparedPrior(PreparedModel):
     def _spectrum(self, variances):
         return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
 
-    def _estimate_batch(self, data, own, around, priors, sums):
+    def _estimate_batch(self, data, around, priors, sums):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
-        variances = torch.cat([own, priors[near]])
-        spectrum = self._spectrum(variances)  # of both: one pass over its largest array
-        judged = self._judge(data, own, spectrum)
-        return self._decide(judged, around + len(own), variances, spectrum, sums)
+        judged = self._judge(data)
+        spectrum = self._spectrum(priors[near])
+        return self._decide(judged, around, priors[near], spectrum, sums)
 
-    def _judge(self, data, own, spectrum):
-        """Explain windows by their own prior, the first ones of a spectrum."""
+    def _judge(self, data):
+        """Explain windows by a single source."""
         data = data.float()
         modes, rest = split_modes(self.prior, data)
+        own = self.one_source.variances(modes, rest, self._n_independent(modes))
         each = torch.arange(len(data), device=data.device)
-        best = spectrum.explain(modes, rest, each)
-        best = best._replace(cost=best.cost + _GAIN / data.shape[2])
+        best = self._spectrum(own).explain(modes, rest, each)
+        best = best._replace(cost=best.cost + _HANDICAP / self._n_independent(modes))
         return Judged(modes, rest, own, *best)
 
+    def _n_independent(self, windows):
+        return windows.shape[2] * min(1.0, _INDEPENDENT / self.model.sfreq)
+
     def _decide(self, judged, around, priors, spectrum, sums):
-        """Estimate windows with their own prior or one around them."""
+        """Estimate windows with their own prior or one around them.
+
+        ``around`` has two columns for each length of windows that the network sees.
+        """
         modes, rest, variances, *best = judged
         best = Explained(*best)
-        for which in around.T:
+        for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
             other = spectrum.explain(modes, rest, which)
+            handicap = handicap / self._n_independent(modes)
+            other = other._replace(cost=other.cost + handicap)
             better = other.cost < best.cost
             best = _choose(better, other, best)
             variances = torch.where(better[:, None], priors[which], variances)

@@ -12,7 +12,7 @@ import copy
 import numpy as np
 import torch
 
-from .model import _SHORT, Judged, PreparedPrior, _common_scale
+from .model import _SEEN, _SHORT, Judged, PreparedPrior, _common_scale
 from .windows import covering, cut, n_settled, overlap_add, reach, window_starts
 
 _GROUP = 32  # windows estimated together
@@ -136,8 +136,8 @@ class _Recomputed:
 class _Remembered(_Recomputed):
     """Estimates each window once.
 
-    Windows are named by their starts in the span. Nothing is kept that the next part
-    does not use.
+    Short windows are named by their starts in the span, and those that the network sees
+    by length and start. Nothing is kept that the next part does not use.
     """
 
     def __init__(self, prepared, sfreq, mixing):
@@ -145,29 +145,42 @@ class _Remembered(_Recomputed):
         self.length = prepared.window(sfreq)
         self.short = self.length // _SHORT
         self.sums = prepared._make_sums(mixing)
-        self.priors = {}  # of a long window: its variances and spectrum
-        self.judged = {}  # of a short window: its scale, and what its prior makes of it
-        self.estimates = {}  # of it and the long ones around it: sources, powers
+        self.priors = {}  # of a window that the network sees: variances and spectrum
+        self.judged = {}  # of a short one: its scale, and what one source makes of it
+        self.estimates = {}  # of it and those around it: sources, powers
 
     def estimate(self, data, first, keep):
         """Estimate a part of the span, which starts at its sample ``first``."""
         if data.shape[1] < self.length:  # mirrored at both ends, so its windows change
             return super().estimate(data, first, keep)
         hop = self.length // 2
-        long = window_starts(data.shape[1], self.length)
         short = window_starts(data.shape[1], self.short)
         # those that share a long window with one to keep
         begin, end = hop if first else 0, keep.stop + hop
         short = [start for start in short if begin <= start < end]
-        around = covering(short, long, self.short, self.length)
+        seen, around = self._around(data.shape[1], short)
+        names = [
+            (first + start, *((seen[i][0], first + seen[i][1]) for i in row))
+            for start, row in zip(short, around, strict=True)
+        ]
         with torch.inference_mode():
-            self._find(data, first, long, short)
-            names = [
-                (first + start, *(first + long[i] for i in pair))
-                for start, pair in zip(short, around, strict=True)
-            ]
-            self._decide(first, long, around, names)
+            self._find_priors(data, first, [seen[i] for i in np.unique(around)])
+            self._judge(data, first, short)
+            self._decide(names)
             return self._blend(data.shape[1], short, around, names, keep)
+
+    def _around(self, n_total, short):
+        """Find the windows that the network sees, and which of them are around others.
+
+        Return pairs of length and start, and indices (n_short, 2 * n_lengths).
+        """
+        seen, around = [], []
+        for part in _SEEN:
+            length = self.length // part
+            starts = window_starts(n_total, length)
+            around.append(len(seen) + covering(short, starts, self.short, length))
+            seen += [(length, start) for start in starts]
+        return seen, np.concatenate(around, axis=1)
 
     def forget(self, first):
         """Forget windows that begin before a sample, and those at the end of the data.
@@ -175,9 +188,9 @@ class _Remembered(_Recomputed):
         The latter begin where no other window does.
         """
         self.priors = {
-            start: prior
-            for start, prior in self.priors.items()
-            if start >= first and start % (self.length // 2) == 0
+            (length, start): prior
+            for (length, start), prior in self.priors.items()
+            if start >= first and start % (length // 2) == 0
         }
         self.judged = {
             start: judged
@@ -190,51 +203,59 @@ class _Remembered(_Recomputed):
             if name[0] in self.judged and {*name[1:]} <= self.priors.keys()
         }
 
-    def _find(self, data, first, long, short):
+    def _find_priors(self, data, first, seen):
         """Find the priors of the windows that are new."""
-        prepared, n_times = self.prepared, self.prepared.model.n_times
-        long = [start for start in long if first + start not in self.priors]
-        short = [start for start in short if first + start not in self.judged]
-        if not long and not short:
-            return
-        windows, _ = self._cut(data, long, self.length, n_times)
-        some, scales = self._cut(data, short, self.short, max(1, n_times // _SHORT))
-        priors, own = prepared._find_priors(windows, some)
-        spectrum = prepared._spectrum(torch.cat([own, priors]))
-        spectra = _split(spectrum)[len(short) :]
-        for start, *prior in zip(long, _rows(priors), spectra, strict=True):
-            self.priors[first + start] = prior
-        judged = prepared._judge(some, own, spectrum)
-        rows = zip(*map(_rows, judged), strict=True)
-        for start, scale, row in zip(short, scales, rows, strict=True):
-            self.judged[first + start] = scale.item(), row
-
-    def _cut(self, data, starts, n_times, n_resampled):
-        """Return windows, which may be none, and their scales."""
-        windows = np.zeros((0, len(data), n_resampled))
-        if starts:
-            windows = cut(data, n_times, n_resampled, starts)
-        return self.prepared._scale(windows)
-
-    def _decide(self, first, long, around, names):
-        """Estimate the windows that have another pair of long ones around them."""
-        new = [i for i, name in enumerate(names) if name not in self.estimates]
+        new = [one for one in seen if (one[0], first + one[1]) not in self.priors]
         if not new:
             return
-        used, around = np.unique(around[new], return_inverse=True)
-        priors = [self.priors[first + long[i]] for i in used]
-        variances, spectra = zip(*priors, strict=True)
-        judged = [self.judged[names[i][0]][1] for i in new]
+        windows = []
+        for part in _SEEN:
+            length = self.length // part
+            starts = [start for n, start in new if n == length]
+            windows.append(self._cut(data, starts, length, part)[0])
+        priors = self.prepared._find_priors(windows)
+        spectra = _split(self.prepared._spectrum(priors))
+        for (length, start), *prior in zip(new, _rows(priors), spectra, strict=True):
+            self.priors[length, first + start] = prior
+
+    def _judge(self, data, first, short):
+        """Explain the short windows that are new by one source."""
+        new = [start for start in short if first + start not in self.judged]
+        if not new:
+            return
+        windows, scales = self._cut(data, new, self.short, _SHORT)
+        rows = zip(*map(_rows, self.prepared._judge(windows)), strict=True)
+        for start, scale, row in zip(new, scales, rows, strict=True):
+            self.judged[first + start] = scale.item(), row
+
+    def _cut(self, data, starts, length, part):
+        """Return windows, which may be none, and their scales."""
+        n_times = max(1, self.prepared.model.n_times // part)
+        windows = np.zeros((0, len(data), n_times))
+        if starts:
+            windows = cut(data, length, n_times, starts)
+        return self.prepared._scale(windows)
+
+    def _decide(self, names):
+        """Estimate the windows that have others around them than before."""
+        new = [name for name in names if name not in self.estimates]
+        if not new:
+            return
+        used = sorted({one for name in new for one in name[1:]})
+        place = {one: index for index, one in enumerate(used)}
+        around = [[place[one] for one in name[1:]] for name in new]
+        variances, spectra = zip(*(self.priors[one] for one in used), strict=True)
+        judged = [self.judged[name[0]][1] for name in new]
         found = self.prepared._decide(
             Judged(*map(torch.cat, zip(*judged, strict=True))),
-            torch.as_tensor(around.reshape(-1, 2), device=variances[0].device),
+            torch.as_tensor(around, device=variances[0].device),
             torch.cat(variances),
             _join(spectra),
             self.sums,
         )
         sources, _, *powers = found
-        for i, one, *power in zip(new, sources, *powers, strict=True):
-            self.estimates[names[i]] = one, *power
+        for name, one, *power in zip(new, sources, *powers, strict=True):
+            self.estimates[name] = one, *power
 
     def _blend(self, n_total, short, around, names, keep):
         """Scale the windows, and blend those that hold samples to keep."""
@@ -243,7 +264,7 @@ class _Remembered(_Recomputed):
         scale = torch.as_tensor(scale, device=device)
         _, *powers = zip(*(self.estimates[name] for name in names), strict=True)
         powers = (scale**2 * torch.stack(power) for power in powers)
-        around = torch.as_tensor(around, device=device)
+        around = torch.as_tensor(around[:, :2], device=device)
         factor = (_common_scale(*powers, around) * scale / self.prepared.unit).float()
         seen = [
             i

@@ -18,8 +18,8 @@ def window_length(n_times, sfreq_network, sfreq):
 
 
 def window_hop(n_times, sfreq_network, sfreq):
-    """Return an eighth of a window of n_times network samples, at least one sample."""
-    return max(1, round(n_times * sfreq / sfreq_network / 8))
+    """Return a sixteenth of a window of n_times network samples, at least one sample."""
+    return max(1, round(n_times * sfreq / sfreq_network / 16))
 
 
 def resample(data, n_times):

@@ -72,7 +72,7 @@ def place_network(network, device):
         for layer in network.modules()
         if type(layer) is nn.Linear and _is_half(layer.weight)
     }
-    return copy.deepcopy(network, halved)
+    return copy.deepcopy(network, halved) if halved else network
 
 
 def _is_half(weight):

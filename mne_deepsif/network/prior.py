@@ -103,7 +103,7 @@ class CorticalPrior:
         )
         self._full[rows, columns] = torch.arange(len(rows), device=fine.device)
         self._full[columns, rows] = self._full[rows, columns]
-        blocks = _pad_by_owner(self.fine.T, parcel, self.n_parcels).mT
+        blocks = pad_by_owner(self.fine.T, parcel, self.n_parcels).mT
         squares = [part @ part.mT for part in blocks.split(64)]
         squares = torch.cat([part[:, rows, columns] for part in squares])
         patches = self.patch.T[:, rows] * self.patch.T[:, columns]
@@ -140,7 +140,7 @@ class CorticalPrior:
         size = (kernels * points).sum(2, keepdim=True)
         seen = size > 1e-9 * size.amax().clamp_min(1e-30)
         kernels = torch.where(seen, kernels * size.rsqrt(), 0.0).float()
-        kernels = _pad_by_owner(kernels.transpose(0, 1), owner, self.n_parcels)
+        kernels = pad_by_owner(kernels.transpose(0, 1), owner, self.n_parcels)
         # (n_parcels, n_most, n_scales, n_channels)
         return kernels.permute(1, 3, 2, 0).flatten(2).contiguous()
 
@@ -195,7 +195,7 @@ class CorticalPrior:
         return torch.cat([fine, patch], 2).mT
 
 
-def _pad_by_owner(rows, owner, n_owners):
+def pad_by_owner(rows, owner, n_owners):
     """Gather rows (n_rows, ...) as (n_owners, n_most, ...), padded with zeros."""
     order = torch.argsort(owner, stable=True)
     owner = owner[order]

@@ -135,11 +135,11 @@ def test_each_window_once(tiny_estimator, parcels, data):
         for start in range(0, 320, 4):
             span.append(data[:, start : start + 4])
             span.settle()
-        n_long, n_short = np.sum(
-            [[len(one) for one in call.args[1:]] for call in spy.call_args_list], 0
+        n_long, n_quarter = np.sum(
+            [[len(one) for one in call.args[1]] for call in spy.call_args_list], 0
         )
     # one each 16 samples, four times as many; and those that the last ones need
-    assert (n_long, n_short) == (span.n_done // 16 + 1, span.n_done // 4 + 4)
+    assert (n_long, n_quarter) == (span.n_done // 16 + 1, span.n_done // 4 + 4)
 
 
 def test_memory_is_constant(prepared, data):
