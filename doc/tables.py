@@ -151,15 +151,16 @@ def extents(results):
     """Compare the extents by probability with those by Otsu's threshold."""
     yield (
         *("simulated response", "windows", "rule", "no extent (%)", "found (%)"),
-        *("false extents", "LE (mm)", "precision / recall"),
+        *("all found (%)", "false extents", "LE (mm)", "precision / recall"),
     )
     names = dict(probability="probability", otsu="Otsu")
     for cell, rules in results["windows"].items():
         for rule, found in rules.items():
-            scores = ("", f"{found['false']:.1f}", "", "")
+            scores = ("", "", f"{found['false']:.1f}", "", "")
             if "found" in found:
                 scores = (
                     f"{100 * found['found']:.0f}",
+                    f"{100 * found['all_found']:.0f}",
                     f"{found['false']:.1f}",
                     f"{found['le']:.1f}",
                     f"{found['precision']:.2f} / {found['recall']:.2f}",

@@ -23,7 +23,7 @@ from .inverse.plan import (
     warn_lost_band,
 )
 from .inverse.windows import chunks, window_starts
-from .trust.verdict import warn_if_unusual
+from .trust.verdict import warn_if_disordered, warn_if_unusual
 
 _GROUP = 32  # windows estimated together
 _DENSE = 2**29  # bytes; a larger estimate of raw stays in patterns until it is used
@@ -96,10 +96,10 @@ def apply_deepsif(
     a projector.
 
     You get a warning if the data do not look like brain activity (sensor noise, a
-    blink, line noise, a single bad electrode), if the estimate explains next to
-    nothing, or if much of the activity is faster than half the estimator's sampling
-    rate. :func:`assess_deepsif` tells you more. ``verbose="error"`` silences the
-    warning.
+    blink, line noise, a single bad electrode), if their rows seem to have another order
+    than the channel names, if the estimate explains next to nothing, or if much of the
+    activity is faster than half the estimator's sampling rate. :func:`assess_deepsif`
+    tells you more. ``verbose="error"`` silences the warning.
     """
     _validate_type(evoked, mne.Evoked, "evoked")
     plan = make_plan(
@@ -313,6 +313,8 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         keep = slice(begin - first + skip, end - first, decim)
         estimate = estimate_sources(data, plan, rows, keep, check_reference=check)
         power += estimate.power
+        if check:
+            warn_if_disordered(estimate.data, plan)
         at = (begin - start + skip) // decim
         sources[:, at : at + estimate.sources.shape[1]] = estimate.sources
     log_explained(power)
@@ -379,6 +381,7 @@ def _iterate_epochs(epochs, plan):
         power += estimate.power
         if index == 0:  # once, and early: the caller may not use up the generator
             warn_constant(estimate.power, plan)
+            warn_if_disordered(estimate.data, plan)
         if not known:
             known = check_units(estimate.data, plan.leadfield.ch_types)
         lost = lost or warn_lost_band(power, plan)

@@ -1,4 +1,4 @@
-"""The folder for what the package builds and downloads, and atomic writing.
+"""The folder for what the package builds and downloads, hashes, and atomic writing.
 
 A file or folder written here gets its name only once it is complete. This holds when
 the disk is full, after Ctrl-C, and when several processes write it at once.
@@ -105,8 +105,7 @@ def cached(name, params, suffix, read, write, make):
     """
     import mne
 
-    key = json.dumps([_VERSION, mne.__version__, params], sort_keys=True)
-    key = hashlib.sha256(key.encode()).hexdigest()[:12]
+    key = hash_object([_VERSION, mne.__version__, params])[:12]
     fname = data_path() / f"{name}-{key}{suffix}"
     if not fname.is_file():
         check_writable(fname.parent)
@@ -114,6 +113,33 @@ def cached(name, params, suffix, read, write, make):
         with whole_file(fname) as part:
             write(part, make())
     return read(fname)
+
+
+def hash_file(path):
+    """Return the SHA-256 of a file, or of the names and files of a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or folder.
+
+    Returns
+    -------
+    sha256 : str
+        In hexadecimal digits.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inner = {str(p.relative_to(path)): p for p in path.rglob("*") if p.is_file()}
+        return hash_object({name: hash_file(p) for name, p in inner.items()})
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_object(content):
+    """Return the SHA-256 of what JSON can hold."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

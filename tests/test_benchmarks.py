@@ -104,7 +104,10 @@ CASES = (
         "making.extents",
         "fit test --smoke",
         "extents.json",
-        ("calibration/both/error", "windows/no source/probability/empty"),
+        (
+            *("calibration/both/error", "windows/no source/probability/empty"),
+            *("windows/radius 25 mm/otsu/all_found", "min_probability"),
+        ),
     ),
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
@@ -126,6 +129,13 @@ CASES = (
         "--smoke",
         "real_trust.txt",
         ("no response", "Left visual     eeg      all      own"),
+        needs="sample",
+    ),
+    Case(
+        "studies.order",
+        "--smoke",
+        "order.txt",
+        ("share that is told", "eeg 19    random"),
         needs="sample",
     ),
     Case(

@@ -4,6 +4,7 @@
 # License: BSD-3-Clause
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -16,11 +17,26 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from mne_deepsif import cache, data_path
-from mne_deepsif.cache import cached, remove_leftovers, whole_file, whole_folder
+from mne_deepsif.cache import (
+    cached,
+    hash_file,
+    remove_leftovers,
+    whole_file,
+    whole_folder,
+)
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_hash_of_a_file_and_of_a_folder(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert hash_file(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    whole = hash_file(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_bytes(b"")
+    assert hash_file(tmp_path) != whole
 
 
 def test_data_path_follows_environment(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mne_deepsif.trust.candidates import default_probability
+
 DOC = Path(__file__).parents[1] / "doc"
 
 
@@ -34,6 +36,13 @@ def test_links_lead_somewhere(page):
                 re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles
             ]
             assert heading in slugs, link
+
+
+def test_the_guide_names_the_default_probability():
+    """A new fit of the extents may change it."""
+    text = (DOC / "extent.rst").read_text(encoding="utf-8")
+    (found,) = re.findall(r"If you do not choose one, it is (\.\d+)", text)
+    assert float(found) == default_probability()
 
 
 def test_readme_has_links():

@@ -359,7 +359,7 @@ def test_probability_needs_data(weak_and_strong, eeg_fwd):
     assert np.isnan(estimate_extent(short[0], eeg_fwd, short[1])[0].probability)
     broken = evoked.copy()
     broken.data[3, 5] = np.nan
-    with pytest.raises(ValueError, match="evoked must be finite"):
+    with pytest.raises(ValueError, match="NaN or infinite values in 1 channel"):
         estimate_extent(stc, eeg_fwd, broken)
     vector = mne.VectorSourceEstimate(
         np.repeat(stc.data[:, np.newaxis], 3, axis=1), stc.vertices, stc.tmin, stc.tstep

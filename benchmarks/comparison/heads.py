@@ -248,6 +248,12 @@ def _forward(spec, error):
     motion[:3, 3] = CENTER - motion[:3, :3] @ CENTER + error.moved * shift
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ motion)
     fwd = solve(info, trans, src, bem)
+    n_outside = sum(s["nuse"] for s in src) - fwd["nsource"]
+    if n_outside:
+        raise ValueError(
+            f"subject must have its cortex within the skull, but {n_outside} vertices "
+            f"of {spec.subject!r} lie outside. Take another number."
+        )
     return with_normals(fwd, _tilt(fwd, rng, error.tilted)) if error.tilted else fwd
 
 

@@ -67,25 +67,21 @@ CELLS = {
 }
 SILENT = 4  # times as many responses without a source
 ALLOWED = 0.03  # share of the windows without a source that may have an extent
-# heads of the fit: sensors, anatomy, error, vertices of a hemisphere. The folds of no
-# other than these numbers reach out of the skull.
+# heads of the fit: sensors, anatomy, error, vertices of a hemisphere
 TEMPLATES = (
     ("biosemi16", "template", "none", 2562),
     ("biosemi32", "template", "all", 10242),
     ("biosemi64", "template", "none", 2562),
     ("biosemi128", "template", "all", 2562),
     ("mag", "template", "all", 2562),
-    ("mag", "template", "none", 10242),
 )
 FOLDED = (
-    ("biosemi16", "folded 1", "all", 2562),
-    ("biosemi32", "folded 8", "all", 2562),
-    ("biosemi64", "folded 5", "none", 2562),
-    ("biosemi64", "folded 12", "all", 10242),
-    ("biosemi128", "folded 6", "all", 2562),
-    ("mag", "folded 4", "all", 2562),
-    ("mag", "folded 7", "none", 2562),
-    ("meg", "folded 11", "all", 2562),
+    ("GSN-HydroCel-64_1.0", "folded 102", "all", 2562),
+    ("mag", "folded 103", "all", 10242),
+    ("biosemi64", "folded 104", "none", 10242),
+    ("mag tilted by 5°", "folded 107", "none", 2562),
+    ("10-20", "folded 108", "all", 2562),
+    ("meg", "folded 102", "all", 2562),
 )
 WINDOWS = (1.0, 1.0, 0.5, 0.2)  # of the response, around its largest field, in turns
 
@@ -97,7 +93,7 @@ def head_specs(step, small):
     if step == "fit":
         return [
             HeadSpec(anatomy, sensors, error, number, 60.0, LIBRARY_SEED, n_vertices)
-            for first, heads in ((40, TEMPLATES), (20, FOLDED))
+            for first, heads in ((40, TEMPLATES), (60, FOLDED))
             for number, (sensors, anatomy, error, n_vertices) in enumerate(heads, first)
         ]
     return [

@@ -36,8 +36,8 @@ import mne
 import numpy as np
 
 import mne_deepsif
-from mne_deepsif.cache import PACKAGE_DATA, whole_file
-from mne_deepsif.cohort.derivatives import hash_file, write_json
+from mne_deepsif.cache import PACKAGE_DATA, hash_file, whole_file
+from mne_deepsif.cohort.derivatives import write_json
 from mne_deepsif.inverse.files import read_model
 from mne_deepsif.inverse.weights import read_registry
 

@@ -15,6 +15,7 @@ import argparse
 import mne
 
 import mne_deepsif
+from mne_deepsif.trust.candidates import default_probability
 
 from ..comparison.methods import METHODS
 from ..options import parse_args
@@ -45,6 +46,7 @@ def main():
     mne.set_log_level("ERROR")
     lines = Lines()
     lines.say_provenance()
+    lines.say(f"\nextents are listed from {default_probability():g} on")
     lines.say(f"\n{'':26s}{'in its window':>14s}{'whole':>8s}{'before':>8s}")
     cases = find_cases()
     for case in cases[1:2] if args.smoke else cases:

@@ -3,7 +3,6 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import hashlib
 import json
 import platform
 import re
@@ -11,41 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import __version__
-from ..cache import whole_file
+from ..cache import hash_file, hash_object, whole_file
 
 BIDS_VERSION = "1.9.0"
-_VERSION = 1  # part of every key: raise it when results change with the same settings
+_VERSION = 2  # part of every key: raise it when results change with the same settings
 _PACKAGES = ("mne", "mne-bids", "torch", "numpy", "scipy")
 
 
 # ---------------------------------------------------------------- content
-def hash_file(path):
-    """Return the SHA-256 of a file, or of the names and files of a folder.
-
-    Parameters
-    ----------
-    path : path-like
-        The file or folder.
-
-    Returns
-    -------
-    sha256 : str
-        In hexadecimal digits.
-    """
-    path = Path(path)
-    if path.is_dir():
-        inner = {str(p.relative_to(path)): p for p in path.rglob("*") if p.is_file()}
-        return hash_object({name: hash_file(p) for name, p in inner.items()})
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_object(content):
-    """Return the SHA-256 of what JSON can hold."""
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def make_key(inputs, settings, weights):
     """Return what results depend on: contents and settings, not names or times.
 

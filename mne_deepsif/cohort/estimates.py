@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from ..apply import apply_deepsif, apply_deepsif_raw
-from ..cache import whole_file
+from ..cache import hash_file, whole_file
 from ..extent import estimate_extent
 from ..inverse.operator import make_deepsif_operator
 from ..report import add_deepsif
 from ..trust.candidates import default_probability
 from ..viz.estimates import plot_estimate
 from ..viz.sources import plot_extents
-from .derivatives import check_names, entity, hash_file, write_sidecar, write_table
+from .derivatives import check_names, entity, write_sidecar, write_table
 
 _LOWEST = 125.0  # Hz; a lower rate would alias what estimates contain
 _LARGEST = 8e9  # bytes of a continuous estimate, which is in memory twice
@@ -223,7 +223,7 @@ def _write_extents(stc, fwd, data, settings, results, entries):
     columns = {name: dict(Units=unit) for name, unit in units.items()}
     rule = "Otsu's threshold"
     if data[0] is not None:
-        rule = f"probability of {default_probability():g} or more"
+        rule = f"a probability of {default_probability():g} or more"
     columns["probability"] = dict(Description="That a source lies here, within 1 cm")
     description = f"Extended sources, found by: {rule}"
     results.add(fname, Description=description, **columns, **entries)

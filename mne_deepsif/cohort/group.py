@@ -17,11 +17,11 @@ import pandas as pd
 from mne.utils import _validate_type, warn
 from scipy import stats
 
-from ..cache import whole_file
+from ..cache import hash_file, whole_file
 from ..extent import times_within
 from ..head.anatomy import read_white
 from ..head.template import make_template_source_space, make_template_subject
-from .derivatives import entity, hash_file, read_record, versions, write_table
+from .derivatives import entity, read_record, versions, write_table
 from .estimates import Results
 
 _VERTICES = [np.arange(10242)] * 2  # of fsaverage, ico-5; fsaverage5 has no others

@@ -20,7 +20,7 @@ import torch
 from mne.utils import _validate_type, logger
 from threadpoolctl import threadpool_limits
 
-from ..cache import remove_leftovers
+from ..cache import hash_file, remove_leftovers
 from ..estimator import DeepSIFEstimator, read_deepsif
 from ..head.reference import check_average_reference
 from ..head.template import make_template_forward
@@ -28,7 +28,6 @@ from ..inverse.weights import fetch_weights
 from .bids import find_forward, find_recordings, read_runs
 from .derivatives import (
     check_names,
-    hash_file,
     is_current,
     make_key,
     read_record,

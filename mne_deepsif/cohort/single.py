@@ -7,8 +7,9 @@ from pathlib import Path
 
 import mne
 
+from ..cache import hash_file
 from ..head.template import make_template_forward
-from .derivatives import hash_file, versions, write_json
+from .derivatives import versions, write_json
 from .estimates import (
     Results,
     choose_samples,

@@ -19,6 +19,7 @@ from .._mne import (
     make_projector,
 )
 from .bipolar import mark_bipolar
+from .covariance import check_noise_cov
 from .reference import add_average_reference
 
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
@@ -174,11 +175,7 @@ def make_projector_and_whitener(info, noise_cov, rank=None):
             "e.g. from mne.compute_covariance."
         )
         noise_cov = mne.make_ad_hoc_cov(info)
-    if not np.isfinite(noise_cov["data"]).all():
-        raise ValueError(
-            "The noise covariance has NaN or infinite values. Compute it from data "
-            "without them."
-        )
+    check_noise_cov(noise_cov, info["ch_names"], info.get_channel_types())
     noise_cov = mne.cov.prepare_noise_cov(noise_cov, info, info["ch_names"], rank)
     whitener, _ = mne.cov.compute_whitener(noise_cov, pca=True)
     return projector, whitener @ projector

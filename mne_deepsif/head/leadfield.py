@@ -21,6 +21,7 @@ from .channels import (
     demand_ch_names,
     make_projector_and_whitener,
     pick_ch_names,
+    pick_data,
     pick_info,
 )
 from .mesh import used_graph
@@ -257,9 +258,7 @@ def whiten_evoked(evoked, fwd, noise_cov, rank=None):
         noise_cov = mne.make_ad_hoc_cov(evoked.info)
     vertex = make_vertex_gain(evoked.info, fwd, noise_cov, rank=rank)
     picks = [evoked.ch_names.index(name) for name in vertex.info["ch_names"]]
-    data = evoked.data[picks]
-    if not np.isfinite(data).all():
-        raise ValueError("evoked must be finite, but it has NaN or infinite values.")
+    data = pick_data(evoked.data, picks, vertex.info["ch_names"])
     return vertex.whitener @ vertex.gain, vertex.whitener @ data
 
 

@@ -3,6 +3,8 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import mne
@@ -275,6 +277,8 @@ def make_template_forward(
         ``"fsaverage"`` MNE's built-in one, as in :func:`mne.make_forward_solution`.
     %(n_jobs)s
     %(verbose)s
+        With ``None`` you read only what was made, with ``True`` all that MNE says on
+        the way.
 
     Returns
     -------
@@ -294,26 +298,43 @@ def make_template_forward(
     _check_option("head", head, ("fsaverage5", "fsaverage"))
     kinds = {"eeg", "mag", "grad"} & set(info.get_channel_types())
     _check_positions(info, kinds)
-    trans = make_template_trans(info) if trans is None else _read_trans(trans)
-    if "eeg" in kinds:
-        check_template_electrodes(info, trans)
-    if head == "fsaverage":
-        src, bem = _fetch_fsaverage()
-    else:
-        layers = _EEG_CONDUCTIVITY if "eeg" in kinds else _EEG_CONDUCTIVITY[:1]
-        src, bem = make_template_source_space(), make_template_bem(conductivity=layers)
-    if kinds - {"eeg"}:
-        check_template_helmet(info, trans, bem)
-    return make_forward_solution(
-        info,
-        trans,
-        src,
-        bem,
-        mindist=0.0,
-        ignore_ref=_can_ignore_references(info),
-        n_jobs=n_jobs,
-        on_inside="ignore",
-    )
+    ignore_ref = _can_ignore_references(info)
+    with _without_details(verbose):
+        trans = make_template_trans(info) if trans is None else _read_trans(trans)
+        if "eeg" in kinds:
+            check_template_electrodes(info, trans)
+        src, bem = _fetch_fsaverage() if head == "fsaverage" else _make_head(kinds)
+        if kinds - {"eeg"}:
+            check_template_helmet(info, trans, bem)
+        fwd = make_forward_solution(
+            info,
+            trans,
+            src,
+            bem,
+            mindist=0.0,
+            ignore_ref=ignore_ref,
+            n_jobs=n_jobs,
+            on_inside="ignore",
+        )
+    text = "Forward solution on %s: %d channels, %d vertices."
+    logger.info(text, head, fwd["nchan"], fwd["nsource"])
+    return fwd
+
+
+@contextmanager
+def _without_details(verbose):
+    """Keep MNE's messages back, unless the user has asked for messages."""
+    level = logger.level
+    if verbose is None and level == logging.INFO:  # MNE's default
+        level = logging.WARNING
+    with mne.use_log_level(level):
+        yield
+
+
+def _make_head(kinds):
+    """Return source space and BEM solution of fsaverage5, for types of channels."""
+    layers = _EEG_CONDUCTIVITY if "eeg" in kinds else _EEG_CONDUCTIVITY[:1]
+    return make_template_source_space(), make_template_bem(conductivity=layers)
 
 
 def _can_ignore_references(info):

@@ -3,7 +3,6 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from ..cache import (
     PACKAGE_DATA,
     check_writable,
     data_path,
+    hash_file,
     remove_leftovers,
     whole_file,
 )
@@ -72,7 +72,7 @@ def fetch_weights(name="generic"):
 
 def _download(name, entry):
     fname = data_path() / "weights" / entry["file"]
-    if fname.is_file() and _sha256(fname) == entry["sha256"]:
+    if fname.is_file() and hash_file(fname) == entry["sha256"]:
         return fname
     base = os.environ.get("MNE_DEEPSIF_URL") or mne.get_config("MNE_DEEPSIF_URL")
     if not base:
@@ -88,7 +88,7 @@ def _download(name, entry):
         with whole_file(fname) as part:
             with open(part, "wb") as file:
                 _copy(url, _Limited(file))
-            if (found := _sha256(part)) != entry["sha256"]:
+            if (found := hash_file(part)) != entry["sha256"]:
                 raise ValueError(f"its SHA-256 hash is {found}, not {entry['sha256']}")
     except Exception as error:
         raise RuntimeError(
@@ -121,12 +121,8 @@ class _Limited:
         self._write(content)
 
 
-def _sha256(fname):
-    return hashlib.sha256(fname.read_bytes()).hexdigest()
-
-
 def _check_hash(fname, sha256):
-    found = _sha256(fname)
+    found = hash_file(fname)
     if found != sha256:
         raise RuntimeError(
             f"The weights file {fname} is damaged (SHA-256 {found}, not {sha256});"

@@ -18,7 +18,7 @@ def window_length(n_times, sfreq_network, sfreq):
 
 
 def window_hop(n_times, sfreq_network, sfreq):
-    """Return a sixteenth of a window of n_times network samples, at least one sample."""
+    """Return a sixteenth of a window of n_times network samples, at least one."""
     return max(1, round(n_times * sfreq / sfreq_network / 16))
 
 

@@ -11,8 +11,10 @@ from mne.utils import warn
 from scipy.special import softmax
 
 from ..cache import PACKAGE_DATA
+from ..head.leadfield import channel_std
 from ..inverse.plan import describe_lost_band, one_blas_thread
 from .features import FEATURES, measure_features
+from .order import find_order
 
 KINDS = ("good", "noise", "blink", "line", "electrode")
 _REASONS = {
@@ -21,6 +23,16 @@ _REASONS = {
     "line": "power line noise: {line:.0%} of the power is at 50 or 60 Hz",
     "electrode": "channel {channel!r} stands alone: no other channel sees what it does",
 }
+_SHUFFLED = (
+    "{kind} channels are no more like their neighbours than like any others: the rows "
+    "of the data may have another order than the channel names, or this is no brain "
+    "activity"
+)
+_SWAPPED = (
+    "by the data, {kind} channels are exchanged ({pairs}): the rows of the data may "
+    "have another order than the channel names, or cables were swapped"
+)
+_NAMES = {"eeg": "EEG", "mag": "MEG", "grad": "MEG"}
 _ALIKE = 3.0  # dB, up to which two explanations of the data are about as good
 # The generic weights saw 19 channels or more, up to a tenth of them dropped.
 _MIN_CHANNELS = 16
@@ -37,10 +49,28 @@ def warn_if_unusual(estimate, plan):
         The plan of the estimate.
     """
     if reasons := judge(estimate, plan)["reasons"]:
-        warn(
-            f"The estimate may be wrong: {'; '.join(reasons)}. Look at the data and at "
-            "mne_deepsif.assess_deepsif."
-        )
+        _warn("; ".join(reasons))
+
+
+def warn_if_disordered(data, plan):
+    """Warn if the rows of data have another order than the channels.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Data of the channels used.
+    plan : Plan
+        The plan of the estimate.
+    """
+    if reason := describe_disorder(data, plan):
+        _warn(reason)
+
+
+def _warn(reasons):
+    warn(
+        f"The estimate may be wrong: {reasons}. Look at the data and at "
+        "mne_deepsif.assess_deepsif."
+    )
 
 
 @one_blas_thread()
@@ -65,6 +95,8 @@ def judge(estimate, plan):
     )
     probabilities = classify(features)
     reasons = list_reasons(probabilities, features, leadfield.ch_names[worst])
+    if not reasons and (disorder := describe_disorder(estimate.data, plan)):
+        reasons = [disorder]
     reasons += _unlike_training(leadfield, sfreq, plan.model)
     if lost := describe_lost_band(estimate.power, plan):
         reasons.append(lost)
@@ -105,6 +137,45 @@ def list_reasons(probabilities, features, channel):
             f"the estimate explains only {share:.0%} of the data where they are largest"
         ]
     return []
+
+
+@one_blas_thread()
+def describe_disorder(data, plan):
+    """Say that the rows of data have another order than the channels, else None.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Data of the channels used.
+    plan : Plan
+        The plan of the estimate.
+
+    Returns
+    -------
+    reason : str | None
+        What is wrong.
+    """
+    leadfield, std = plan.leadfield, channel_std(plan.leadfield)
+    types = np.array(leadfield.ch_types)
+    for kind in sorted(set(types)):
+        picks = np.flatnonzero(types == kind)
+        projector = leadfield.projector[np.ix_(picks, picks)]
+        order = find_order(
+            data[..., picks, :],
+            leadfield.gain[picks],
+            projector,
+            std[picks],
+            plan.info["sfreq"],
+            kind,
+        )
+        if order is not None and order.is_random:
+            return _SHUFFLED.format(kind=_NAMES[kind])
+        if order is not None and order.is_swapped(kind):
+            names = [leadfield.ch_names[pick] for pick in picks]
+            pairs = [f"{names[i]} and {names[j]}" for i, j in order.swaps[:3]]
+            pairs = ", ".join(pairs) + (", ..." if len(order.swaps) > 3 else "")
+            return _SWAPPED.format(kind=_NAMES[kind], pairs=pairs)
+    return None
 
 
 def _compare_with_eyes(eyes):

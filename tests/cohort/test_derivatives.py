@@ -3,31 +3,21 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import hashlib
 import json
 
 import pandas as pd
 import pytest
 
+from mne_deepsif.cache import hash_file
 from mne_deepsif.cohort.derivatives import (
     check_names,
     entity,
-    hash_file,
     is_current,
     make_key,
     read_record,
     write_description,
     write_table,
 )
-
-
-def test_hash_of_a_file_and_of_a_folder(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert hash_file(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
-    whole = hash_file(tmp_path)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "c").write_bytes(b"")
-    assert hash_file(tmp_path) != whole
 
 
 def test_key_depends_on_all_its_parts():

@@ -9,7 +9,7 @@ import mne
 import numpy as np
 import pytest
 
-from mne_deepsif.cohort.derivatives import hash_file
+from mne_deepsif.cache import hash_file
 from mne_deepsif.cohort.estimates import (
     Results,
     choose_samples,

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from mne_deepsif import make_template_source_space
+from mne_deepsif.cache import hash_file
 from mne_deepsif.cohort import GroupSettings, group_statistics
-from mne_deepsif.cohort.derivatives import hash_file
 from mne_deepsif.cohort.group import run_group, to_fsaverage
 
 VERTICES = [np.arange(10242)] * 2

@@ -15,6 +15,7 @@ from mne_deepsif.cohort import estimates
 from mne_deepsif.cohort.recording import average, make_epochs, prepare_raw
 from mne_deepsif.cohort.settings import CohortSettings, EstimateSettings
 from mne_deepsif.cohort.single import plan_single, run_single
+from mne_deepsif.trust.candidates import default_probability
 
 SPAN = dict(tmin=-0.4, tmax=0.2, baseline=(-0.4, -0.1))
 
@@ -49,6 +50,8 @@ def test_raw_with_events_is_what_the_functions_give(raw_file, epochs, quick, fwd
         *("x_raw_desc-spike_extents.tsv", "x_raw_desc-spike_extents.json"),
         "x_raw_deepsif.json",
     }
+    about = json.loads((raw_file.parent / "x_raw_desc-spike_extents.json").read_text())
+    assert f"a probability of {default_probability():g} or" in about["Description"]
     cov = mne.compute_covariance(
         epochs, tmin=-0.4, tmax=-0.1, method="shrunk", rank="info"
     )

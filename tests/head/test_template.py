@@ -1,5 +1,6 @@
 """The offline template head."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -282,6 +283,36 @@ def test_trans_may_be_given(info, fwd, tmp_path):
     )
     with pytest.raises(TypeError, match="trans must be"):
         make_template_forward(few, trans=3)
+
+
+@pytest.mark.parametrize(
+    ("level", "verbose", "expected"),
+    [
+        ("info", None, "own"),
+        ("error", None, ""),
+        ("info", False, ""),
+        ("error", True, "MNE's own"),
+        ("debug", None, "MNE's own"),
+    ],
+)
+def test_messages(info, fwd, monkeypatch, level, verbose, expected):
+    """By default one line says what was made; MNE's are there for who wants them."""
+
+    def make(*args, **kwargs):
+        mne.utils.logger.info("a line of MNE's")
+        return fwd
+
+    monkeypatch.setattr("mne_deepsif.head.template.make_forward_solution", make)
+    with mne.use_log_level(level), mne.utils.catch_logging() as log:
+        make_template_forward(info, verbose=verbose)
+        assert mne.utils.logger.level == getattr(logging, level.upper())
+        said = log.getvalue()
+    own = f"Forward solution on fsaverage5: {fwd['nchan']} channels, 20484 vertices.\n"
+    assert ("a line of MNE's\n" in said) == ("MNE's" in expected)
+    assert ("Loading surfaces" in said) == ("MNE's" in expected)
+    assert own in said if "own" in expected else said == ""
+    if expected == "own":
+        assert said == own
 
 
 def test_meg_forward(meg_info):

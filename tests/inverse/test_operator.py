@@ -118,5 +118,5 @@ def test_hostile_forward(eeg_info, eeg_fwd, tiny_estimator, value, text, fixed):
 def test_hostile_covariance(eeg_info, eeg_fwd, tiny_estimator, value):
     cov = mne.make_ad_hoc_cov(eeg_info).as_diag()
     cov["data"][3] = value
-    with pytest.raises(ValueError, match="noise covariance has NaN or infinite"):
+    with pytest.raises(ValueError, match="noise_cov has NaN or infinite"):
         make_deepsif_operator(eeg_info, eeg_fwd, cov, estimator=tiny_estimator)

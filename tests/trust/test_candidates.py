@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.preprocessing import PolynomialFeatures
 
 from mne_deepsif.trust.candidates import (
     FEATURES,
+    default_probability,
     describe_candidates,
     find_candidates,
     find_sources,
     probability_of,
     read_model,
+    with_products,
 )
 
 
@@ -130,6 +133,18 @@ def test_probability(two_sources):
         assert [chance for _, chance in found] == [0, 0]
     assert find_sources(0 * sources, _line(400), areas, gain, data) == []
     assert find_sources(sources, _line(400), areas, gain, 0 * data) == []
+
+
+def test_products_are_those_of_scikit_learn():
+    table = np.random.default_rng(0).standard_normal((5, len(FEATURES)))
+    expected = PolynomialFeatures(2, include_bias=False).fit_transform(table)
+    assert_allclose(with_products(table), expected)
+    model = read_model()
+    assert len(model["coef"]) == expected.shape[1]
+
+
+def test_default_probability():
+    assert 0.1 < default_probability() < 0.9
 
 
 def test_beyond_the_training_the_nearest_value_counts():

@@ -1,0 +1,204 @@
+"""The order of the channels: neighbours must record alike. Arrays only.
+
+Fields of the brain are smooth on the scalp, so a channel can be told from its
+neighbours. If the rows of the data have another order than the names, it cannot.
+"""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.signal import detrend
+from scipy.signal.windows import tukey
+
+_FEWEST = {"eeg": 16, "mag": 16, "grad": 50}  # channels
+_BAND = (1.0, 40.0)  # Hz; below are drifts, above is the power line
+_N_FIELDS = 10  # strongest fields that are looked at
+_NOISE = 0.1  # of the channels, relative to the brain, when they are predicted
+_STRONG = 2.0  # times the median channel's power; more does not count
+_ALONE = 0.5  # of all power: a channel that has more is a bad one, and hides the others
+_N_ORDERS = 30  # drawn at random, to compare with
+_N_SWAPS = 20
+_LEAST_GAIN = 0.002  # of a swap
+_ALIKE = 0.5  # correlation of two channels, from which on they are not swapped
+# Limits, see benchmarks/studies/order.py. Noise has as many fields as noise has. Right
+# orders leave up to half unpredicted, and three quarters where few channels have weak
+# signals, but then swaps gain less than 3.
+_STRUCTURE, _UNPREDICTED, _GAIN = 0.5, 0.6, 3.0
+# Right orders gain up to 10 (EEG) and 24 (MEG with fields from outside). Planar
+# gradiometers tell too little of one another.
+_SWAPPED = {"eeg": 15.0, "mag": 30.0}
+
+
+class Order(NamedTuple):
+    """How the order of channels suits data.
+
+    Attributes
+    ----------
+    unpredicted : float
+        Power of a channel that the others do not predict (median over channels),
+        relative to that in random orders: near 0 in the right order, 1 in a random one.
+    n_fields : float
+        Number of independent fields in the data, relative to that of noise.
+    swaps : list of tuple of int
+        Pairs of rows that, exchanged one after another, make the data more likely.
+    gain : float
+        Log likelihood that the swaps gain, for one independent sample.
+    """
+
+    unpredicted: float
+    n_fields: float
+    swaps: list
+    gain: float
+
+    @property
+    def is_told(self):
+        """Whether there is more than noise, so that the order can be judged."""
+        return self.n_fields < _STRUCTURE
+
+    @property
+    def is_random(self):
+        """Whether the order is no better than random ones."""
+        too_much = self.unpredicted > _UNPREDICTED and self.gain > _GAIN
+        return self.is_told and too_much
+
+    def is_swapped(self, ch_type):
+        """Tell whether some channels are exchanged."""
+        limit = _SWAPPED.get(ch_type, np.inf)
+        return self.is_told and not self.is_random and self.gain > limit
+
+
+def find_order(data, gain, projector, std, sfreq, ch_type="eeg"):
+    """Compare the order of channels with what neighbours must have in common.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Data of channels of one type, V or T (T/m).
+    gain : array of shape (n_channels, n_sources)
+        Their leadfield.
+    projector : array of shape (n_channels, n_channels)
+        Their projectors.
+    std : array of shape (n_channels, 1)
+        Standard deviation of their noise, in the unit of the data.
+    sfreq : float
+        Sampling rate (Hz).
+    ch_type : str
+        Their type: ``'eeg'``, ``'mag'`` or ``'grad'``.
+
+    Returns
+    -------
+    order : Order | None
+        How the order suits the data. None if there are too few channels or samples,
+        no power between 1 and 40 Hz, or most of the power in one channel.
+
+    Notes
+    -----
+    Each channel is predicted from the others as a Gaussian with the covariance
+    ``gain @ gain.T`` and noise. The same is done for random orders of the channels.
+    """
+    n_channels = len(gain)
+    if n_channels < _FEWEST[ch_type]:
+        return None
+    fields, n_fields = _find_fields(data, projector, std, sfreq)
+    if fields is None:
+        return None
+    gain, projector = gain / std, projector / std
+    covariance = gain @ gain.T
+    covariance *= n_channels / np.trace(covariance)
+    precision = np.linalg.inv(covariance + _NOISE * np.eye(n_channels))
+    rng = np.random.default_rng(0)
+    given = projector @ fields
+    power = np.square(given).sum(1)
+    if power.max() > _ALONE * power.sum():
+        return None
+    orders = [rng.permutation(n_channels) for _ in range(_N_ORDERS)]
+    usual = [_unpredicted(projector @ fields[order], precision) for order in orders]
+    swaps, ratio = _find_swaps(given, precision, _are_alike(covariance))
+    return Order(
+        unpredicted=_unpredicted(given, precision) / np.median(usual),
+        n_fields=n_fields,
+        swaps=swaps,
+        gain=-n_channels / 2 * np.log(ratio),
+    )
+
+
+def _find_fields(data, projector, std, sfreq):
+    """Return the strongest fields (n_channels, n_fields), and how many there are."""
+    n_times = data.shape[-1]
+    frequency = np.fft.rfftfreq(n_times, 1 / sfreq)
+    band = (frequency >= _BAND[0]) & (frequency <= _BAND[1])
+    if not band.any():
+        return None, np.nan
+    spectrum = np.fft.rfft(detrend(data) * tukey(n_times))[..., band]
+    spectrum = np.moveaxis(spectrum, -2, 0).reshape(len(std), -1) / std
+    spectrum = np.concatenate([spectrum.real, spectrum.imag], axis=1)
+    values, vectors = np.linalg.eigh(spectrum @ spectrum.T)
+    projected = (projector * std.T / std) @ spectrum
+    power = np.square(projected).sum(0)
+    if not values[-1] > 0 or not power.sum() > 0:
+        return None, np.nan
+    n_samples = 2 * _effective_number(power.reshape(2, -1).sum(0))
+    noise = len(std) * n_samples / (len(std) + n_samples)
+    n_fields = _effective_number(np.linalg.eigvalsh(projected @ projected.T))
+    strongest = vectors[:, -_N_FIELDS:] * np.sqrt(values[-_N_FIELDS:].clip(0))
+    return std * strongest, n_fields / noise
+
+
+def _effective_number(values):
+    """Return how many of some values there are, small ones counting less."""
+    return values.sum() ** 2 / np.square(values).sum()
+
+
+def _unpredicted(fields, precision):
+    """Return the share of a channel that the others do not predict (median)."""
+    fields = _limit(fields)
+    error = np.square(precision @ fields).sum(1) / np.diag(precision) ** 2
+    power = np.square(fields).sum(1)
+    used = power > 1e-12 * power.max()
+    return np.median(error[used] / power[used])
+
+
+def _limit(fields):
+    """Weaken channels that are too strong, so that a few do not decide for all."""
+    power = np.square(fields).sum(1, keepdims=True)
+    usual = _STRONG * np.median(power)
+    return fields * np.sqrt(usual / np.maximum(power, usual)) if usual > 0 else fields
+
+
+def _are_alike(covariance):
+    """Tell which pairs of channels record nearly the same: they may be neighbours."""
+    std = np.sqrt(np.diag(covariance))
+    return np.abs(covariance) > _ALIKE * std * std[:, np.newaxis]
+
+
+def _find_swaps(fields, precision, alike):
+    """Swap rows as long as it makes them more likely, the best pair first.
+
+    Return the pairs, and the ratio of what is minimised (the Mahalanobis distance).
+    """
+    fields = _limit(fields)
+    start, swaps = None, []
+    for _ in range(_N_SWAPS):
+        gains, distance = _gains(fields, precision)
+        gains[alike] = 0
+        start = start or distance
+        i, j = np.unravel_index(gains.argmax(), gains.shape)
+        if not gains[i, j] > _LEAST_GAIN * distance:
+            break
+        fields[[i, j]] = fields[[j, i]]
+        swaps.append((int(min(i, j)), int(max(i, j))))
+    return swaps, _gains(fields, precision)[1] / start
+
+
+def _gains(fields, precision):
+    """Return what each swap gains, (n_channels, n_channels), and the distance."""
+    mixed = precision @ fields @ fields.T
+    products = fields @ fields.T
+    own, power, weight = np.diag(mixed), np.diag(products), np.diag(precision)
+    change = mixed + mixed.T - own - own[:, np.newaxis]
+    weights = weight + weight[:, np.newaxis] - 2 * precision
+    powers = power + power[:, np.newaxis] - 2 * products
+    return -(2 * change + weights * powers), own.sum()
