@@ -169,7 +169,7 @@ def plot_distributions(rows):
 
 
 def plot_depth(rows):
-    """Draw the median peak error, and its quartiles, over depth; None without rows."""
+    """Draw the mean peak error over depth; None without rows."""
     rows = of_single(rows)
     if not len(rows):
         return None
@@ -180,15 +180,13 @@ def plot_depth(rows):
         bins = np.digitize(part["depth"], edges[1:-1])
         for method, one in part.groupby("method", sort=False):
             groups = one.groupby(bins[part["method"] == method])
-            depth = groups["depth"].median()
-            low, middle, high = (
-                groups["peak"].quantile(share) for share in (0.25, 0.5, 0.75)
-            )
-            ax.plot(depth, middle, "o-", color=shades[method], label=method)
-            ax.fill_between(depth, low, high, color=shades[method], alpha=0.12, lw=0)
+            error = groups["peak"].sem(ddof=0)
+            style = dict(marker="o", color=shades[method], label=method, capsize=2)
+            means = groups["depth"].mean(), groups["peak"].mean()
+            ax.errorbar(*means, error, **style)
         ax.set(xlabel="depth of the source (mm)")
         ax.grid(alpha=0.3)
-    found[0][0].set(ylabel="peak error (mm): median, quartiles", ylim=(0, None))
+    found[0][0].set(ylabel="peak error (mm): mean ± s.e.", ylim=(0, None))
     finish(fig, f"One source; {WRONG}")
     return fig
 

@@ -177,19 +177,21 @@ def prepare_deepsif(problem, *, weights="generic"):
     return partial(mne_deepsif.apply_deepsif, fwd=operator, verbose="error")
 
 
-def prepare_personalised(problem, *, n_steps):
+def prepare_personalised(problem, *, n_steps, weights="generic"):
     """Prepare the package's estimate with weights fitted to the head, kept on disk."""
     arrays = problem.fwd["sol"]["data"], problem.noise_cov["data"]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def fit():
-        estimator = mne_deepsif.DeepSIFEstimator(n_steps=n_steps, random_state=0)
+        estimator = mne_deepsif.DeepSIFEstimator(
+            weights, n_steps=n_steps, random_state=0
+        )
         where = problem.fwd, problem.info, problem.noise_cov
         return estimator.fit(*where, subjects_dir=problem.subjects_dir)
 
     fitted = cached(
         "personalised",
-        [version_of(PERSONALISED), digest, n_steps],
+        [version_of(PERSONALISED), digest, n_steps, weights],
         ".safetensors",
         mne_deepsif.read_deepsif,
         lambda fname, estimator: estimator.save(fname),
@@ -213,7 +215,7 @@ def comparator(name, *settings):
 
 
 OURS = ("inverse", "network", "data/generic.safetensors", "apply.py")
-PERSONALISED = "DeepSIF, personalised"
+PERSONALISED, SCRATCH = "DeepSIF, personalised", "DeepSIF, from scratch"
 METHODS = {
     "DeepSIF": Method(prepare_deepsif, reads=OURS, likely=True),
     PERSONALISED: Method(
@@ -221,6 +223,11 @@ METHODS = {
         (dict(n_steps=500),),
         reads=(*OURS, "training", "estimator.py"),
         likely=True,
+    ),
+    SCRATCH: Method(
+        prepare_personalised,
+        (dict(n_steps=2000, weights=None),),
+        reads=(*OURS, "training", "estimator.py"),
     ),
     "MNE": minimum_norm("MNE", (0.0, 0.8)),
     "dSPM": minimum_norm("dSPM", (0.0, 0.8)),
@@ -246,7 +253,7 @@ METHODS = {
     "FAST-IRES": comparator("fast_ires", {}, dict(alpha=0.2), dict(alpha=1.0)),
 }
 EXTENTS = ("extent.py", "goodness.py", "trust/candidates.py", "data/extents.json")
-SLOW = (PERSONALISED, "MxNE", "gamma-MAP", "Champagne", "CMEM", "FAST-IRES")
+SLOW = (PERSONALISED, SCRATCH, "MxNE", "gamma-MAP", "Champagne", "CMEM", "FAST-IRES")
 
 
 def find_method(name):

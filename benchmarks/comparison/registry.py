@@ -140,6 +140,12 @@ def _of_papers():
         "heads": _all(ANY, template + random + [(x, first) for x in same + real]),
         "folds": _all(ANY, [(head, first) for head in folds]),
         "unlike": _all(TWO, [(PAPERS_HEADS[1], first)]),
+        # as in the MEG paper: no change, a tilted helmet, other heads
+        "changes": _all(
+            ANY,
+            [(PapersHead(sensors=x), first) for x in HELMETS if x.startswith("mag")]
+            + random[1:],
+        ),
         "personal": [
             *on(own, PapersHead("random", "biosemi64"), (4,)),
             *on(ANY, PapersHead("sample", "mag"), first),
