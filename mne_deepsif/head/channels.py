@@ -107,6 +107,21 @@ def demand_ch_names(ch_names, usable):
     return list(ch_names)
 
 
+def check_ch_types(info, fwd_info, ch_names):
+    """Raise if data and forward call a channel by different types."""
+    here, there = (
+        dict(zip(one["ch_names"], one.get_channel_types())) for one in (info, fwd_info)
+    )
+    wrong = [name for name in ch_names if here[name] != there[name]]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} channel(s) are of another type in the data than in the "
+            f"forward, e.g. {wrong[0]!r} is {here[wrong[0]]!r} in the data and "
+            f"{there[wrong[0]]!r} in the forward. Set the type (set_channel_types), or "
+            "make the forward with the info of the data."
+        )
+
+
 def check_sensor_positions(info, fwd_info, ch_names):
     """Warn if the forward solution was computed for sensors at other positions."""
     here, there = sensor_positions(info), sensor_positions(fwd_info)

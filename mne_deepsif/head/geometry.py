@@ -9,6 +9,7 @@ from functools import cache
 import mne
 import numpy as np
 from mne.utils import warn
+from scipy.spatial.transform import Rotation
 
 from .._mne import FIFF
 from .anatomy import read_white
@@ -22,6 +23,9 @@ _TEMPLATES = ("fsaverage5", "fsaverage")
 # m; right ones are 13 (the template), 17 (a real subject) and 27 mm (a small head on
 # the template) off, those without trans 45 mm, with an inverted one 52 to 88 mm
 _ASTRAY = 0.036
+# degrees; the brain lies turned by up to 10 under right fiducials (a real subject; 0 on
+# the template), by 26 without that subject's trans
+_ASKEW = 22
 
 
 def check_template_electrodes(info, trans):
@@ -75,14 +79,19 @@ def _judge_cortex(fiducials, trans):
     """Find a cortex that is not where the fiducials of the head put it."""
     if fiducials is None:
         return None
-    there = mne.transforms.apply_trans(trans, fiducials) - template_head().fiducials
+    head = template_head()
+    there = mne.transforms.apply_trans(trans, fiducials) - head.fiducials
     distance = np.linalg.norm(there, axis=1).mean()
-    if distance < _ASTRAY:
+    turn = trans[:3, :3] @ np.linalg.inv(head.align(fiducials)[:3, :3])
+    turn /= np.cbrt(np.linalg.det(turn))  # without the size
+    angle = np.degrees(Rotation.from_matrix(turn).magnitude())
+    if distance < _ASTRAY and angle < _ASKEW:
         return None
     return Fault(
         f"For this cortex, nasion, LPA and RPA lie {1e3 * distance:.0f} mm (mean) from "
-        "where they are on a head: trans, the transform from head to MRI coordinates, "
-        "may be inverted, missing or another subject's. Look at "
+        f"where they are on a head, and are turned by {angle:.0f} degrees: trans, the "
+        "transform from head to MRI coordinates, may be inverted, missing or another "
+        "subject's. Look at "
         "mne.viz.plot_alignment(info, trans), and make the forward solution again with "
         "the right trans.",
         certain=False,

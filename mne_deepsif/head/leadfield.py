@@ -17,6 +17,7 @@ from scipy import sparse
 from .._mne import check_compensation_grade, is_fixed_orient
 from .bipolar import match_bipolar
 from .channels import (
+    check_ch_types,
     check_sensor_positions,
     demand_ch_names,
     make_projector_and_whitener,
@@ -224,6 +225,7 @@ def make_vertex_gain(info, fwd, noise_cov, ch_names=None, rank=None, nave=1):
     usable = pick_ch_names(info, fwd, noise_cov)
     ch_names = usable if ch_names is None else demand_ch_names(ch_names, usable)
     check_compensation_grade(fwd["info"], info, "fwd")
+    check_ch_types(info, fwd["info"], ch_names)
     check_sensor_positions(info, fwd["info"], ch_names)
     info = pick_info(info, ch_names)
     projector, whitener = make_projector_and_whitener(info, noise_cov, rank)

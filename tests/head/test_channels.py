@@ -322,6 +322,16 @@ def test_compensation_must_match(sample, sample_evoked):
         sample(info)
 
 
+def test_types_must_match(sample, sample_evoked):
+    """Magnetometers that the data call gradiometers would be whitened as these."""
+    evoked = sample_evoked.pick("mag")
+    info = mne.create_info(evoked.ch_names, evoked.info["sfreq"], "grad")
+    with pytest.raises(
+        ValueError, match="102 channel.*'grad' in the data and 'mag' in"
+    ):
+        sample(info, noise_cov=mne.make_ad_hoc_cov(info))
+
+
 def test_tilted_helmet(sample, sample_evoked):
     """A forward of another head position is reported."""
     trans = mne.transforms.rotation(x=np.deg2rad(5))

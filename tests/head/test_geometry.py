@@ -211,6 +211,21 @@ def test_missing_trans(operator):
         operator(lambda xyz: xyz, trans)
 
 
+def test_missing_trans_of_a_real_head(
+    sample_fwd, sample_dir, _sample_evoked, minimum_norm
+):
+    """The brain lies near its place, but turned as the MRI scanner saw it."""
+    info = _sample_evoked.copy().pick("eeg").info
+    fwd = mne.pick_channels_forward(sample_fwd, info["ch_names"], ordered=True)
+    rest = mne.make_ad_hoc_cov(info)
+    kwargs = dict(estimator=minimum_norm(), subjects_dir=sample_dir)
+    make_deepsif_operator(info, fwd, rest, **kwargs)
+    back = np.linalg.inv(fwd["mri_head_t"]["trans"])
+    fwd["source_rr"] = mne.transforms.apply_trans(back, fwd["source_rr"])
+    with pytest.warns(RuntimeWarning, match="turned by 26 degrees: trans.* missing"):
+        make_deepsif_operator(info, fwd, rest, **kwargs)
+
+
 def test_inverted_trans(operator, eeg_info):
     trans = np.linalg.inv(make_template_trans(eeg_info)["trans"])
     trans = mne.transforms.Transform("head", "mri", trans)
