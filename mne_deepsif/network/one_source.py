@@ -61,15 +61,9 @@ class OneSource:
             Variances as :func:`prior_variances` returns them. They add up to those of
             the posterior probabilities, and the floor.
         """
-        n_windows, n_modes, n_times = modes.shape
         n_parcels = self._prior.n_parcels
-        columns = modes.transpose(0, 1).reshape(n_modes, -1)
         power = modes.square().sum((1, 2)) + rest
-        explained = [
-            (block @ columns).square_().unflatten(1, (n_windows, n_times)).sum(2)
-            for block in self._topographies
-        ]
-        share = torch.stack(explained) / power.clamp_min(1e-30)
+        share = self._explained(modes) / power.clamp_min(1e-30)
         exponent = _SHARPNESS * self._prior.n_channels * n_independent / 2
         missed = (1 - share).clamp_min(0) + _MISFIT
         log = self._log_weights - exponent * missed.log()
@@ -79,3 +73,15 @@ class OneSource:
         total = likely.sum(1, keepdim=True)
         parts = torch.where(total > 0, likely / total.clamp_min(1e-30), 0.5)
         return (parts * (n_parcels * total + _FLOOR)).flatten(1)
+
+    def _explained(self, modes):
+        """Return the power that each topography explains, (..., n_windows)."""
+        explained = modes.new_zeros(*self._topographies.shape[:2], len(modes))
+        score = torch.empty_like(explained[0])
+        at_times = modes.permute(2, 1, 0).contiguous()
+        # one time after the other: the sums stay in the processor's cache
+        for total, block in zip(explained, self._topographies, strict=True):
+            for data in at_times:
+                torch.mm(block, data, out=score)
+                total.addcmul_(score, score)
+        return explained
