@@ -307,5 +307,5 @@ def test_every_script_has_a_case():
 
 OTHERS = {
     *("comparison.__main__", "making.release", "studies.start", "studies.variants"),
-    *("timing.cohort", "timing.latency"),
+    *("timing.cohort", "timing.exported", "timing.latency"),
 }

@@ -123,7 +123,7 @@ class Model:
 
         The network sees a window by its principal components, so it does not matter how
         many samples the window has. The weights stay the same. So does the length of
-        the windows, but for rounding to eight samples.
+        the windows, but for rounding to 16 samples.
 
         Parameters
         ----------
@@ -515,6 +515,7 @@ class PreparedPrior(PreparedModel):
         return Judged(modes, rest, own, *best)
 
     def _n_independent(self, windows):
+        """Return how many samples of windows of estimates count as independent."""
         return windows.shape[2] * min(1.0, _INDEPENDENT / self.model.sfreq)
 
     def _decide(self, judged, around, priors, spectrum, sums):

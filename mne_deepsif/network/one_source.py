@@ -35,7 +35,7 @@ class OneSource:
         topographies = pad_by_owner(
             topographies.transpose(0, 1), owner, prior.n_parcels
         )
-        # (n_parcels, n_most, n_scales, n_modes): one block for each point of a parcel
+        # (n_most, n_scales * n_parcels, n_modes): one block for each point of a parcel
         self._topographies = topographies.permute(1, 2, 0, 3).flatten(1, 2).contiguous()
         weights = pad_by_owner(
             torch.ones(len(owner)).to(points), owner, prior.n_parcels

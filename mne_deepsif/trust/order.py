@@ -18,7 +18,7 @@ _BAND = (1.0, 40.0)  # Hz; below are drifts, above is the power line
 _N_FIELDS = 10  # strongest fields that are looked at
 _NOISE = 0.1  # of the channels, relative to the brain, when they are predicted
 _STRONG = 2.0  # times the median channel's power; more does not count
-_ALONE = 0.5  # of all power: a channel that has more is a bad one, and hides the others
+_BAD = 50.0  # times the median channel: a bad one, which leaks into the others
 _N_ORDERS = 30  # drawn at random, to compare with
 _N_SWAPS = 20
 _LEAST_GAIN = 0.002  # of a swap
@@ -92,7 +92,7 @@ def find_order(data, gain, projector, std, sfreq, ch_type="eeg"):
     -------
     order : Order | None
         How the order suits the data. None if there are too few channels or samples,
-        no power between 1 and 40 Hz, or most of the power in one channel.
+        no power between 1 and 40 Hz, or channels that must be bad.
 
     Notes
     -----
@@ -112,7 +112,7 @@ def find_order(data, gain, projector, std, sfreq, ch_type="eeg"):
     rng = np.random.default_rng(0)
     given = projector @ fields
     power = np.square(given).sum(1)
-    if power.max() > _ALONE * power.sum():
+    if power.max() > _BAD * np.median(power):
         return None
     orders = [rng.permutation(n_channels) for _ in range(_N_ORDERS)]
     usual = [_unpredicted(projector @ fields[order], precision) for order in orders]

@@ -93,7 +93,7 @@ ANSWERS = {
 
 
 def test_answer_of_the_generic_weights():
-    """Pinned: what they made of a fixed input when they were released."""
+    """Pinned: what is made of a fixed input with them."""
     model = load_model("generic")
     gain, times = radial_dipoles(model.parcels.centers), np.arange(64)
     waves = np.exp(-0.5 * ((times - np.array([[20], [44]])) / 5) ** 2)

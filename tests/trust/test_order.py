@@ -27,7 +27,7 @@ def sensors():
         points[:, 2] = np.abs(points[:, 2])
         points /= np.linalg.norm(points, axis=1, keepdims=True)
     places = places[:N]
-    away = places[:, None] - 0.6 * sources
+    away = places[:, None] - 0.5 * sources
     gain = np.sum(away * sources, axis=2) / np.linalg.norm(away, axis=2) ** 3
     return places, gain - gain.mean(0)
 
@@ -120,6 +120,12 @@ def test_artefacts_are_no_order(sensors):
     spoilt["line"] += 1e3 * weights * np.sin(2 * np.pi * 50 * times)
     spoilt["flat"] = simulate(gain) * (np.arange(N) != 5)[:, None]
     assert order_of(spoilt.pop("electrode"), gain) is None
+    reference = np.eye(N) - 1 / N  # through it, bad electrodes reach all others
+    for n_bad, level in ((3, 30), (3, 1000), (5, 30), (5, 1000)):
+        data = simulate(gain)
+        drifts = rng.standard_normal((n_bad, 250)).cumsum(axis=1)
+        data[:n_bad] += level * data.std() * drifts / drifts.std()
+        assert find_order(data, gain, reference, np.ones((N, 1)), SFREQ) is None
     for data in spoilt.values():
         order = order_of(data, gain)
         assert not order.is_random and not order.is_swapped("eeg")
