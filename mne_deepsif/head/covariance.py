@@ -14,6 +14,7 @@ _USUAL = {
 }
 _ABSURD = 1e9  # times beyond the usual: numbers too large or small to compute with
 _ROUNDING = 1e-4  # of correlations; files have single precision
+_TINY = 1e-12  # of the median variance; smaller ones are rounding
 _RANK = 1e-8  # of the largest eigenvalue; smaller ones are rounding
 _REMEDY = "Compute it again, with mne.compute_covariance"
 
@@ -36,6 +37,10 @@ def check_noise_cov(noise_cov, ch_names, ch_types):
     _check_finite(data, names)
     for kind in sorted(set(ch_types)):
         used = types == kind
+        variance = np.diag(data)[used]
+        tiny = np.abs(variance) < _TINY * np.median(np.abs(variance))
+        data[np.flatnonzero(used)[tiny]] = 0  # rounding; a copy
+        data[:, np.flatnonzero(used)[tiny]] = 0
         _check_variance(np.diag(data)[used], names[used], kind)
     if not diagonal:
         _check_matrix(data, noise_cov["nfree"])

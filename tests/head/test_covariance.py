@@ -46,6 +46,10 @@ def test_right_ones_are_silent(sample_cov, sample_evoked):
     data, n_free = full()
     data[3] = data[:, 3] = 0  # an electrode that is the reference
     check(covariance(data, n_free))
+    for rounding in (1e-44, -1e-30):  # what projecting it out leaves
+        data[3, 3], data[3, 4], data[4, 3] = rounding, 1e-28, 1e-28
+        check(covariance(data, n_free))
+        assert data[3, 3] == rounding
     info = mne.pick_info(
         sample_evoked.info, mne.pick_types(sample_evoked.info, eeg=True)
     )
