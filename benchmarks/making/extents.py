@@ -119,19 +119,12 @@ def draw_all(step, spec, n, small):
             rng = np.random.default_rng([scenario.seed, crc32(cell.encode()), number])
             patches, _ = draw_patches(head.cortex, rng, sources)
             evoked = draw_sample(head, scenario, number).evoked
-            if not sources.n_sources and k % 8 >= 4:  # all windows, with either noise
-                evoked.data = sensor_noise(rng, head.whitener, evoked.data.shape[1])
             yield (
                 cell,
                 patches,
                 evoked,
                 window_of(evoked, head.whitener, WINDOWS[k % 4]),
             )
-
-
-def sensor_noise(rng, whitener, n_times):
-    """Draw noise of the same covariance whose samples are independent."""
-    return np.linalg.pinv(whitener) @ rng.standard_normal((len(whitener), n_times))
 
 
 def window_of(evoked, whitener, share):
