@@ -43,8 +43,8 @@ class Floor(NamedTuple):
 # localization error    .25    .39      .22        .31        .40     mm
 # precision             .90    .86      .90        .90        .86
 # recall                .65    .61      .65        .65        .61
-# With the weights that read a scan, moved mag is at .67 mm, .83 and .60. With windows of
-# 64 ms, extents are a little larger: EEG .74 mm, .84 and .67, mag .60, .81 and .67.
+# With the weights that read a scan, moved mag is at .67 mm, .83 and .60. With windows
+# of 64 ms, extents are larger: EEG .74 mm, .84 and .67, mag .60 mm, .81 and .67.
 FLOORS = {
     "eeg": Floor(1.0, 0.79, 0.57),
     "mag": Floor(0.9, 0.76, 0.53),
