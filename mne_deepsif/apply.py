@@ -297,7 +297,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else n_rows, n_times)
     sources = np.full((n_rows, n_times), np.nan, np.float32)
-    power, known = Power(), False
+    power, known, told = Power(), False, False
     pieces = [
         [first + bound for bound in piece]
         for first, last in spans
@@ -313,8 +313,8 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         keep = slice(begin - first + skip, end - first, decim)
         estimate = estimate_sources(data, plan, rows, keep, check_reference=check)
         power += estimate.power
-        if check:
-            warn_if_disordered(estimate.data, plan)
+        if check and not told:
+            told = warn_if_disordered(estimate.data, plan)
         at = (begin - start + skip) // decim
         sources[:, at : at + estimate.sources.shape[1]] = estimate.sources
     log_explained(power)

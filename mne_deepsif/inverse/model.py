@@ -500,9 +500,8 @@ class PreparedPrior(PreparedModel):
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
-        judged = self._judge(data)
-        spectrum = self._spectrum(priors[near])
-        return self._decide(judged, around, priors[near], spectrum, sums)
+        near = priors[near]
+        return self._decide(self._judge(data), around, near, self._spectrum(near), sums)
 
     def _judge(self, data):
         """Explain windows by a single source."""

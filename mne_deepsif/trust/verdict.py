@@ -55,15 +55,11 @@ def warn_if_unusual(estimate, plan):
 def warn_if_disordered(data, plan):
     """Warn if the rows of data have another order than the channels.
 
-    Parameters
-    ----------
-    data : array of shape (..., n_channels, n_times)
-        Data of the channels used.
-    plan : Plan
-        The plan of the estimate.
+    Return whether there was a warning.
     """
     if reason := describe_disorder(data, plan):
         _warn(reason)
+    return bool(reason)
 
 
 def _warn(reasons):
