@@ -17,7 +17,7 @@ from mne_deepsif.cohort.run import one_thread
 from ..provenance import provenance
 from .methods import find_method
 from .scenarios import Chunk, draw, head_of
-from .scores import as_rows, score_candidates, score_silence
+from .scores import as_rows, score_extents
 from .store import Cell
 
 PREPARED = 48  # methods in memory
@@ -78,9 +78,7 @@ def _score(cell, stc, sample, head):
     sources, method = cell.scenario.sources, find_method(cell.method)
     rows = sources.score(stc, sample, head, method.moments)
     if sources.judged and method.moments:
-        rows += score_silence(stc, sample, head)
-    if sources.judged and method.likely:
-        rows += score_candidates(stc, sample, head)
+        rows += score_extents(stc, sample, head, method.likely)
     return rows
 
 

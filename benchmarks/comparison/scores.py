@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 import mne_deepsif
 from mne_deepsif import metrics
 from mne_deepsif.metrics.false_alarms import silent_parcels, silent_share
+from mne_deepsif.trust.candidates import default_probability
 
 NEAR = 0.01  # m; active cortex so near to a source finds it
 HALF = 0.5  # of the data; an extent that explains no more does not stand out
@@ -163,36 +164,40 @@ def gap(tree, places):
     return np.inf if tree is None else tree.query(places)[0].min()
 
 
-def score_candidates(stc, sample, head):
-    """List how likely the candidates for a source are, and whether one is there."""
-    problem, cortex = head.problem, head.cortex
-    extents = mne_deepsif.estimate_extent(
-        stc, problem.fwd, sample.evoked, problem.noise_cov, min_probability=0.0
+def score_extents(stc, sample, head, likely):
+    """Say what a user hears of the sources that an estimate in A m has.
+
+    ``empty``: :func:`mne_deepsif.estimate_extent`, with the data, finds nothing.
+    ``weak``: none of what it finds explains more than half of the data, see
+    :func:`mne_deepsif.explained_by`. If ``likely``, all candidates are listed: their
+    ``probability``, and whether a source is ``near``.
+    """
+    fwd, evoked, noise_cov = head.problem.fwd, sample.evoked, head.problem.noise_cov
+    candidates = mne_deepsif.estimate_extent(
+        stc, fwd, evoked, noise_cov, min_probability=0.0
     )
-    first = (0, len(stc.vertices[0]))  # row of each hemisphere
-    rows = []
-    for extent in extents:
-        hemi = ("lh", "rh").index(extent.label.hemi)
-        used = np.isin(stc.vertices[hemi], extent.label.vertices)
-        active = np.isin(cortex.rows, first[hemi] + np.flatnonzero(used))
-        tree = KDTree(cortex.places[active]) if active.any() else None
-        gaps = [gap(tree, cortex.places[patch]) for patch in sample.patches]
-        near = min(gaps, default=np.inf) <= NEAR
-        found = dict(probability=extent.probability, near=near)
+    least = default_probability()
+    extents = [one for one in candidates if one.probability >= least]
+    shares = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)
+    silence = dict(empty=not extents, weak=max(shares, default=0.0) <= HALF)
+    rows = as_rows(sample.number, {"-": silence})
+    for one in candidates if likely else ():
+        near = is_near(vertices_of(one, stc), sample.patches, head.cortex)
+        found = dict(probability=one.probability, near=near)
         rows += as_rows(sample.number, {"-": found})
     return rows
 
 
-def score_silence(stc, sample, head):
-    """Say whether an estimate in A m reports no source.
+def vertices_of(extent, stc):
+    """Return the rows of an estimate that an extent holds."""
+    label, left = extent.label, len(stc.vertices[0])
+    hemi = int(label.hemi == "rh")
+    return hemi * left + np.flatnonzero(np.isin(stc.vertices[hemi], label.vertices))
 
-    ``empty``: :func:`mne_deepsif.estimate_extent`, with the data, finds nothing.
-    ``weak``: none of what it finds explains more than half of the data, see
-    :func:`mne_deepsif.explained_by`.
-    """
-    data = head.problem.fwd, sample.evoked, head.problem.noise_cov
-    extents = mne_deepsif.estimate_extent(stc, *data)
-    fwd, evoked, noise_cov = data
-    shares = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)
-    silence = dict(empty=not extents, weak=max(shares, default=0.0) <= HALF)
-    return as_rows(sample.number, {"-": silence})
+
+def is_near(rows, patches, cortex):
+    """Say whether vertices (rows of an estimate) are near to one of the patches."""
+    active = np.isin(cortex.rows, rows)
+    tree = KDTree(cortex.places[active]) if active.any() else None
+    gaps = [gap(tree, cortex.places[patch]) for patch in patches]
+    return min(gaps, default=np.inf) <= NEAR

@@ -42,7 +42,7 @@ from ..comparison.heads import HeadSpec, make_head
 from ..comparison.methods import METHODS
 from ..comparison.registry import MIRRORED, PATCHES, SEVERAL, WEAK
 from ..comparison.scenarios import Scenario, Sources, draw_patches, draw_sample
-from ..comparison.scores import NEAR, active_scores
+from ..comparison.scores import NEAR, active_scores, vertices_of
 from ..options import RESULTS, figures_folder, parse_args
 from ..provenance import provenance
 from .reliability import draw_reliability
@@ -271,13 +271,6 @@ def judge(stc, evoked, patches, head):
         row |= active_scores(mask[cortex.rows], patches, cortex)
         scores.append(dict(rule=rule) | {key: float(x) for key, x in row.items()})
     return candidates, scores
-
-
-def vertices_of(extent, stc):
-    """Return the rows of an estimate that an extent holds."""
-    label, left = extent.label, len(stc.vertices[0])
-    hemi = int(label.hemi == "rh")
-    return hemi * left + np.flatnonzero(np.isin(stc.vertices[hemi], label.vertices))
 
 
 def calibrate(candidates):
