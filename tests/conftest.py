@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from mne_deepsif import Model, make_template_parcels, make_template_source_space
 from mne_deepsif.cache import cached
+from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.head.template import make_template_trans
 from mne_deepsif.inverse.model import PreparedModel
 
@@ -278,3 +279,10 @@ def sample_fwd(sample_dir, _sample_evoked):
         *("test-sample", [1], "-fwd.fif"),
         *(mne.read_forward_solution, mne.write_forward_solution, make),
     )
+
+
+@pytest.fixture(scope="session")
+def sample_leadfield(_sample_evoked, sample_fwd, sample_cov, sample_dir, parcels):
+    """Leadfield of all channels of the sample recording."""
+    where = dict(parcels=parcels, subjects_dir=sample_dir)
+    return make_leadfield(_sample_evoked.info, sample_fwd, sample_cov, **where)

@@ -718,7 +718,13 @@ def test_label_elsewhere(evoked, eeg_fwd, cov, estimator):
 
 
 def test_real_recording(
-    sample_dir, sample_evoked, sample_fwd, sample_cov, estimator, parcels
+    sample_dir,
+    sample_evoked,
+    sample_fwd,
+    sample_cov,
+    sample_leadfield,
+    estimator,
+    parcels,
 ):
     """On MEG and EEG our minimum norm of parcels resembles MNE's of vertices."""
     estimator = replace(estimator, regularization=1 / 9.0)
@@ -742,13 +748,7 @@ def test_real_recording(
     fits = [
         mne.apply_forward(sample_fwd, x, sample_evoked.info) for x in (stc, expected)
     ]
-    leadfield = make_leadfield(
-        sample_evoked.info,
-        sample_fwd,
-        sample_cov,
-        parcels=parcels,
-        subjects_dir=sample_dir,
-    )
+    leadfield = sample_leadfield
     fits = [leadfield.whiten(fit.pick(leadfield.ch_names).data) for fit in fits]
     assert np.corrcoef(fits[0].ravel(), fits[1].ravel())[0, 1] > 0.9
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mne_deepsif import apply_deepsif_epochs, apply_deepsif_raw, assess_deepsif
-from mne_deepsif.head.leadfield import channel_std, make_leadfield
+from mne_deepsif.head.leadfield import channel_std
 from mne_deepsif.trust.order import _gains, find_order
 from mne_deepsif.trust.verdict import warn_if_disordered
 
@@ -170,6 +170,13 @@ def test_report_tells(eeg_fwd, recordings, shuffled, estimator):
         shuffled, eeg_fwd, truth.noise_cov, estimator=estimator, n_passes=0
     )
     assert not report.is_trustworthy
+    exchanged, names = recordings[0].copy(), recordings[0].ch_names
+    pair = [names.index(name) for name in ("O1", "AF4")]
+    exchanged.data[pair] = exchanged.data[pair[::-1]]
+    report = assess_deepsif(
+        exchanged, eeg_fwd, truth.noise_cov, estimator=estimator, n_passes=0
+    )
+    assert any("another order" in reason for reason in report.reasons), report.reasons
 
 
 @pytest.mark.parametrize("kind", ["epochs", "raw"])
@@ -205,15 +212,9 @@ def test_pairs_are_named(plan, recordings):
         warn_if_disordered(data, plan)
 
 
-def test_real_recording(sample_evoked, sample_fwd, sample_cov, sample_dir, parcels):
+def test_real_recording(sample_evoked, sample_leadfield):
     """MEG and EEG of the sample: silent, and told when rows of a type are mixed."""
-    leadfield = make_leadfield(
-        sample_evoked.info,
-        sample_fwd,
-        sample_cov,
-        parcels=parcels,
-        subjects_dir=sample_dir,
-    )
+    leadfield = sample_leadfield
     rows = [sample_evoked.ch_names.index(name) for name in leadfield.ch_names]
     data, std = sample_evoked.data[rows], channel_std(leadfield)
     types = np.array(leadfield.ch_types)
