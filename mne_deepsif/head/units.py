@@ -11,7 +11,7 @@ from .covariance import USUAL_NOISE
 # Median deviation from the median over time: brain data, averaged or not, clean or not,
 # lie between these limits. Then what is typical, MNE's unit, and what one of others is.
 _USUAL = {
-    "eeg": (1e-8, 3e-4, 1e-5, "V", {"mV": 1e-3, "µV": 1e-6}),
+    "eeg": (3e-9, 3e-4, 1e-5, "V", {"mV": 1e-3, "µV": 1e-6}),
     "mag": (1e-15, 1e-8, 2e-13, "T", {"nT": 1e-9, "pT": 1e-12, "fT": 1e-15}),
     "grad": (2e-14, 1e-7, 2e-12, "T/m", {"T/cm": 100, "fT/cm": 1e-13}),
 }
