@@ -23,7 +23,13 @@ def check_units(data, ch_types, std=None, nave=1):
 
     Parameters
     ----------
-    data, ch_types, std, nave
+    data : array of shape (..., n_channels, n_times)
+        As in :func:`describe_units`.
+    ch_types : list of str
+        As in :func:`describe_units`.
+    std : array of shape (n_channels, 1) | None
+        As in :func:`describe_units`.
+    nave : float
         As in :func:`describe_units`.
 
     Returns
