@@ -15,7 +15,7 @@ from .standard import fit_sphere, sides, template_head
 
 _SIDE = 0.14  # m; mean distance of nasion, LPA and RPA of an adult
 _FIDUCIALS = (0.075, 0.23)  # m; the same, of any head
-_UNITS = {3: "mm", 2: "cm", 1: "dm", -3: "km"}
+_UNITS = {6: "µm", 3: "mm", 2: "cm", 1: "dm", -3: "km"}
 _AXES = ("to the right", "to the left"), ("to the nose", "to the back"), ("up", "down")
 _WAYS = ("to the right", "to the left"), ("to the front", "to the back"), ("up", "down")
 _KEYS = ("nasion", "lpa", "rpa")
@@ -103,15 +103,14 @@ def _judge_some_units(electrodes):
     unit, formula = _unit(np.median(distance[far]) / HEAD_RADIUS, electrodes.points[:1])
     names = [name for name, one in zip(electrodes.names, far) if one]
     few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    scaled = formula.format(xyz="pos['ch_pos'][name]")
+    scaled = formula.format(xyz="ch_pos[name]")
     return Fault(
         f"{far.sum()} of {len(far)} electrodes lie {_metres(distance[far].min())} to "
         f"{_metres(distance[far].max())} from the middle of the head ({few}), the "
-        f"others where a head is: the positions of these seem to be {unit}. Give all "
-        "in m, or mark these channels as bad. To scale them: pos = "
-        f"info.get_montage().get_positions(); pos['ch_pos'].update({{name: {scaled} "
-        f"for name in {names}}}); info.set_montage("
-        "mne.channels.make_dig_montage(**pos))",
+        f"others where a head is: the positions of these seem to be {unit}. Mark these "
+        "channels as bad, or give all in m. In the positions that you give to "
+        f"mne.channels.make_dig_montage: ch_pos.update({{name: {scaled} for name in "
+        f"{names}}})",
         certain=True,
     )
 

@@ -124,7 +124,7 @@ def test_units_of_some_electrodes(factor, formula, n_wrong, known):
     for given in (fiducials, None):
         fault = find_fault(points, names, given)
         assert fault.certain and fault.text.startswith(f"{n_wrong} of 64 electrodes")
-        assert f"pos['ch_pos'][name] {formula} for" in fault.text
+        assert f"ch_pos[name] {formula} for" in fault.text
         named = re.search(r"for name in (\[.*?\])", fault.text)[1]
         assert eval(named) == [names[i] for i in sorted(wrong)]
 

@@ -77,6 +77,22 @@ def test_positions_in_other_units(given, factor, unit):
     check(info)
 
 
+def test_some_electrodes_in_mm(given):
+    """An error that names them; what it says to do makes them right."""
+    ch_pos = dict(given["ch_pos"])
+    fiducials = {key: given[key] for key in KEYS}
+    for name in ("Fz", "O2", "TP7"):
+        ch_pos[name] = 1e3 * ch_pos[name]
+    info = make_info(ch_pos, **fiducials)
+    with pytest.raises(ValueError, match="3 of 64 electrodes.*TP7.*in mm") as error:
+        make_template_forward(info)
+    text = str(error.value)
+    exec(text[text.index("ch_pos.update") :], dict(ch_pos=ch_pos))
+    for name, expected in given["ch_pos"].items():
+        np.testing.assert_allclose(ch_pos[name], expected)
+    check(make_info(ch_pos, **fiducials))
+
+
 def test_turned_axes_without_fiducials(given):
     """X to the nose and Y to the left."""
     right = scaled(given, 1)
