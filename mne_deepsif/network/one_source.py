@@ -7,7 +7,7 @@ import torch
 
 from .prior import _FLOOR, pad_by_owner
 
-_SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
+SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
 _MISFIT = 0.1  # of the data's power, which no topography explains
 
 
@@ -64,7 +64,7 @@ class OneSource:
         n_parcels = self._prior.n_parcels
         power = modes.square().sum((1, 2)) + rest
         share = self._explained(modes) / power.clamp_min(1e-30)
-        exponent = _SHARPNESS * self._prior.n_channels * n_independent / 2
+        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
         missed = (1 - share).clamp_min(0) + _MISFIT
         log = self._log_weights - exponent * missed.log()
         likely = log.flatten(0, 1).softmax(0).unflatten(0, log.shape[:2]).sum(0)
