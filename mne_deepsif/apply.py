@@ -11,7 +11,7 @@ import mne
 import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
 
-from .head.channels import check_units, good_spans
+from .head.channels import good_spans
 from .inverse.plan import (
     Power,
     choose_rows,
@@ -21,6 +21,7 @@ from .inverse.plan import (
     make_stc,
     warn_constant,
     warn_lost_band,
+    warn_wrong_units,
 )
 from .inverse.windows import chunks, window_starts
 from .trust.verdict import warn_if_disordered, warn_if_unusual
@@ -116,7 +117,7 @@ def apply_deepsif(
     estimate = estimate_sources(evoked.data, plan)
     log_explained(estimate.power)
     warn_constant(estimate.power, plan)
-    check_units(estimate.data, plan.leadfield.ch_types)
+    warn_wrong_units(estimate.data, plan, evoked)
     warn_if_unusual(estimate, plan)
     stc = make_stc(estimate.sources, plan, evoked.times[0])
     if not return_residual:
@@ -308,7 +309,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         data = raw.get_data(start=first, stop=last)
         check = not known
         if check:  # once, and before hours of work
-            known = check_units(data[plan.picks], plan.leadfield.ch_types)
+            known = warn_wrong_units(data[plan.picks], plan)
         skip = -(begin - start) % decim  # to the next sample to keep
         keep = slice(begin - first + skip, end - first, decim)
         estimate = estimate_sources(data, plan, rows, keep, check_reference=check)
@@ -383,7 +384,7 @@ def _iterate_epochs(epochs, plan):
             warn_constant(estimate.power, plan)
             warn_if_disordered(estimate.data, plan)
         if not known:
-            known = check_units(estimate.data, plan.leadfield.ch_types)
+            known = warn_wrong_units(estimate.data, plan)
         lost = lost or warn_lost_band(power, plan)
         for sources in estimate.sources:
             yield make_stc(sources, plan, epochs.times[0])
