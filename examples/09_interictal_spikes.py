@@ -53,11 +53,13 @@ print(report)
 # ------------------
 # Two windows: the rise to the peak, which may be nearer to the onset than what follows,
 # and the peak. The data say how likely each extent is a source. What is not likely
-# enough is left out (``min_probability``). ``explained_by`` tells how much of the data
-# each explains by itself.
+# enough is left out (``min_probability``), and so are pieces of less than 1 cm².
+# ``explained_by`` tells how much of the data each explains by itself.
 stc = mne_deepsif.apply_deepsif(evoked, fwd, noise_cov)
 extents = mne_deepsif.estimate_extent(
-    stc, fwd, evoked, noise_cov, windows=[(-0.05, -0.02), (-0.02, 0.02)]
+    *(stc, fwd, evoked, noise_cov),
+    windows=[(-0.05, -0.02), (-0.02, 0.02)],
+    min_area=1e-4,  # m²
 )
 table = extents.to_data_frame()
 table["explains"] = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)

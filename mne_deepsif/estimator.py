@@ -340,6 +340,16 @@ class DeepSIFEstimator(BaseEstimator):
 
     def _train(self, network, leadfields, library, options, device):
         progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
+        n_shown = 0
+
+        def show(trainer):
+            nonlocal n_shown
+            progress.update(trainer.step)
+            if len(trainer.history) > n_shown:
+                n_shown = len(trainer.history)
+                n_updates, loss = trainer.history[-1]
+                logger.info("Validation loss %.4f after %d updates.", loss, n_updates)
+
         trainer = Trainer(
             network,
             library,
@@ -347,7 +357,7 @@ class DeepSIFEstimator(BaseEstimator):
             options,
             device=device,
             checkpoint=self.checkpoint,
-            callback=lambda trainer: progress.update(trainer.step),
+            callback=show,
         )
         if trainer.run():
             logger.info(
