@@ -264,6 +264,7 @@ class DeepSIFEstimator(BaseEstimator):
         if is_personal:
             library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             scans = start.network.sizes.get("scan_width", 0) > 0
+            logger.info("Making forward solutions with usual errors, to train on ...")
             leadfields = make_personal_leadfield(
                 leadfield, fwd, parcels, library.background, scans, seed
             )
@@ -513,6 +514,7 @@ def _describe(model):
 
 def _compare_estimates(network, trainer):
     """Score the network at the start and the trained one on the held-out windows."""
+    logger.info("Estimating held-out patches with the weights before and after ...")
     drawn = [[part[:_N_SCORED] for part in batch] for batch in trainer.validation]
     before, after = (
         score_estimates(one, trainer.validation_batches, drawn)
