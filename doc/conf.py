@@ -78,6 +78,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "download_all_examples": False,
     "remove_config_comments": True,
+    "parallel": True,  # as many pages at a time as ``sphinx -j`` says
     "capture_repr": (),  # figures speak for themselves, text is printed
     "show_memory": False,
     "write_computation_times": False,  # its page needs a script from another site
