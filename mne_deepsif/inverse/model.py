@@ -36,7 +36,7 @@ from .windows import (
     window_starts,
 )
 
-_BATCH = 64  # windows that go through the network at once
+_BATCH = 128  # windows that go through the network at once
 # windows per longest one, without overlap: those that the network sees, of estimates
 _SEEN, _SHORT = (1, 4), 8
 # how much better than the prior of the longest windows another must be: that of each
@@ -522,15 +522,19 @@ class PreparedPrior(PreparedModel):
 
         ``around`` has two columns for each length of windows that the network sees.
         """
-        modes, rest, variances, *best = judged
-        best = Explained(*best)
+        modes, rest, variances, least, *own = judged
+        chosen = torch.full_like(around[:, 0], -1)  # their own
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
-            other = spectrum.explain(modes, rest, which)
-            handicap = handicap / self._n_independent(modes)
-            other = other._replace(cost=other.cost + handicap)
-            better = other.cost < best.cost
-            best = _choose(better, other, best)
-            variances = torch.where(better[:, None], priors[which], variances)
+            cost, _ = spectrum.cost(modes, rest, which)
+            cost = cost + handicap / self._n_independent(modes)
+            better = cost < least
+            least = torch.where(better, cost, least)
+            chosen = torch.where(better, which, chosen)
+        other, prior = chosen >= 0, chosen.clamp_min(0)
+        best = _choose(
+            other, spectrum.explain(modes, rest, prior), Explained(least, *own)
+        )
+        variances = torch.where(other[:, None], priors[prior], variances)
         estimate = sums.prior.estimate(variances, best.weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
