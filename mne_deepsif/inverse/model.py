@@ -36,7 +36,7 @@ from .windows import (
     window_starts,
 )
 
-_BATCH = 64  # windows that go through the network at once
+_BATCH = 128  # windows that go through the network at once
 # windows per longest one, without overlap: those that the network sees, of estimates
 _SEEN, _SHORT = (1, 4), 8
 # how much better than that of the longest windows a prior must be to count as much:
@@ -529,21 +529,26 @@ class PreparedPrior(PreparedModel):
         """
         modes, rest, variances, *own = judged
         n_independent = self._n_independent(modes)
-        candidates = [(variances, Explained(*own))]
+        costs = [own[0]]
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
-            other = spectrum.explain(modes, rest, which)
-            other = other._replace(cost=other.cost + handicap / n_independent)
-            candidates.append((priors[which], other))
-        costs = torch.stack([explained.cost for _, explained in candidates])
-        weights = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)
-        weights = torch.where(weights < _NEGLIGIBLE, 0.0, weights)
-        weights = weights / weights.sum(0)
+            cost, _ = spectrum.cost(modes, rest, which)
+            costs.append(cost + handicap / n_independent)
+        costs = torch.stack(costs)
+        shares = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)
+        shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
+        shares = shares / shares.sum(0)
         estimate, predicted = 0.0, torch.zeros_like(modes)
-        for (variances, explained), weight in zip(candidates, weights, strict=True):
-            used = weight.nonzero()[:, 0]
-            weight = weight[used, None, None]
-            predicted.index_add_(0, used, weight * explained.predicted[used])
-            part = self._sum(sums, variances[used], weight * explained.weights[used])
+        for which, share in zip([None, *around.T], shares, strict=True):
+            used = share.nonzero()[:, 0]
+            share = share[used, None, None]
+            if which is None:
+                best, prior = Explained(*(x[used] for x in own)), variances[used]
+            else:
+                which = which[used]
+                best = spectrum.explain(modes[used], rest[used], which)
+                prior = priors[which]
+            predicted.index_add_(0, used, share * best.predicted)
+            part = self._sum(sums, prior, share * best.weights)
             estimate += part.new_zeros(len(modes), *part.shape[1:]).index_add_(
                 0, used, part
             )
