@@ -1,6 +1,7 @@
 """DeepSIFEstimator: fit on a forward solution, predict, save and read."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,9 +28,9 @@ from .network.device import check_device
 from .network.encoder import N_KERNELS
 from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
-from .training.personal import make_personal_leadfield
+from .training.personal import draft_personal_leadfield
 from .training.score import score_estimates
-from .training.trainer import Trainer, TrainingOptions
+from .training.trainer import Trainer, TrainingOptions, load_optimizer
 
 # The library of a fit from given weights, which know such waveforms: as good as the
 # full one, and there much sooner (doc/decisions.rst). Its patches are not used, since
@@ -262,12 +263,15 @@ class DeepSIFEstimator(BaseEstimator):
         fingerprint = make_fingerprint(fwd, leadfield)
         is_personal = start is not None and self.encoder == "backprojection"
         if is_personal:
-            library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             scans = start.network.sizes.get("scan_width", 0) > 0
             logger.info("Making forward solutions with usual errors, to train on ...")
-            leadfields = make_personal_leadfield(
-                leadfield, fwd, parcels, library.background, scans, seed
-            )
+            with ThreadPoolExecutor(1) as pool:  # while the library is simulated
+                draft = pool.submit(
+                    draft_personal_leadfield, leadfield, fwd, parcels, scans, seed
+                )
+                pool.submit(load_optimizer)
+                library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
+            leadfields = draft.result().complete(library.background)
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
             library = self._resolve_library(parcels, sfreq)
