@@ -12,7 +12,7 @@ import mne
 import numpy as np
 from mne.utils import ProgressBar, _validate_type, verbose
 
-from .head.channels import check_units, good_spans
+from .head.channels import good_spans
 from .inverse.plan import (
     Power,
     choose_rows,
@@ -23,6 +23,7 @@ from .inverse.plan import (
     one_blas_thread,
     warn_constant,
     warn_lost_band,
+    warn_wrong_units,
 )
 from .inverse.windows import chunks, window_starts
 from .network.device import open_threads
@@ -120,7 +121,7 @@ def apply_deepsif(
     estimate = estimate_sources(evoked.data, plan)
     log_explained(estimate.power)
     warn_constant(estimate.power, plan)
-    check_units(estimate.data, plan.leadfield.ch_types)
+    warn_wrong_units(estimate.data, plan, evoked)
     warn_if_unusual(estimate, plan)
     stc = make_stc(estimate.sources, plan, evoked.times[0])
     if not return_residual:
@@ -337,7 +338,7 @@ def _estimate_pieces(pieces, raw, plan, rows, start, decim):
             data = raw.get_data(start=first, stop=last)
             check = not known
             if check:  # once, and before hours of work
-                known = check_units(data[plan.picks], plan.leadfield.ch_types)
+                known = warn_wrong_units(data[plan.picks], plan)
             skip = -(begin - start) % decim  # to the next sample to keep
             keep = slice(begin - first + skip, end - first, decim)
             job = threads.submit(
@@ -413,7 +414,7 @@ def _iterate_epochs(epochs, plan):
             warn_constant(estimate.power, plan)
             warn_if_disordered(estimate.data, plan)
         if not known:
-            known = check_units(estimate.data, plan.leadfield.ch_types)
+            known = warn_wrong_units(estimate.data, plan)
         lost = lost or warn_lost_band(power, plan)
         for sources in estimate.sources:
             yield make_stc(sources, plan, epochs.times[0])

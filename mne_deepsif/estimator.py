@@ -264,6 +264,7 @@ class DeepSIFEstimator(BaseEstimator):
         is_personal = start is not None and self.encoder == "backprojection"
         if is_personal:
             scans = start.network.sizes.get("scan_width", 0) > 0
+<<<<<<< HEAD
             with ThreadPoolExecutor(1) as pool:  # while the library is simulated
                 draft = pool.submit(
                     draft_personal_leadfield, leadfield, fwd, parcels, scans, seed
@@ -271,6 +272,12 @@ class DeepSIFEstimator(BaseEstimator):
                 pool.submit(load_optimizer)
                 library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             leadfields = draft.result().complete(library.background)
+=======
+            logger.info("Making forward solutions with usual errors, to train on ...")
+            leadfields = make_personal_leadfield(
+                leadfield, fwd, parcels, library.background, scans, seed
+            )
+>>>>>>> origin/main
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
             library = self._resolve_library(parcels, sfreq)
@@ -344,6 +351,16 @@ class DeepSIFEstimator(BaseEstimator):
 
     def _train(self, network, leadfields, library, options, device):
         progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
+        n_shown = 0
+
+        def show(trainer):
+            nonlocal n_shown
+            progress.update(trainer.step)
+            if len(trainer.history) > n_shown:
+                n_shown = len(trainer.history)
+                n_updates, loss = trainer.history[-1]
+                logger.info("Validation loss %.4f after %d updates.", loss, n_updates)
+
         trainer = Trainer(
             network,
             library,
@@ -351,7 +368,7 @@ class DeepSIFEstimator(BaseEstimator):
             options,
             device=device,
             checkpoint=self.checkpoint,
-            callback=lambda trainer: progress.update(trainer.step),
+            callback=show,
         )
         if trainer.run():
             logger.info(
@@ -507,6 +524,7 @@ def _describe(model):
 
 def _compare_estimates(network, trainer):
     """Score the network at the start and the trained one on the held-out windows."""
+    logger.info("Estimating held-out patches with the weights before and after ...")
     drawn = [[part[:_N_SCORED] for part in batch] for batch in trainer.validation]
     before, after = (
         score_estimates(one, trainer.validation_batches, drawn)

@@ -205,7 +205,8 @@ def test_verbose_is_that_of_fit(params, eeg_fwd, eeg_info, cov, verbose, says):
     with mne.use_log_level("ERROR"), catch_logging() as log:
         estimator = DeepSIFEstimator(**params | dict(n_steps=1, verbose=verbose))
         estimator.fit(eeg_fwd, eeg_info, cov)
-        assert ("Validation loss" in log.getvalue()) == says
+        text = log.getvalue()
+        assert ("Validation loss" in text and "after 0 updates" in text) == says
         with pytest.raises(ValueError, match="precision"):
             estimator.set_params(precision="half").fit(eeg_fwd, eeg_info, cov)
         assert mne.utils.logger.level == logging.ERROR

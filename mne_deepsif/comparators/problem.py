@@ -10,9 +10,10 @@ import numpy as np
 from mne.utils import _validate_type
 from scipy import sparse
 
-from ..head.channels import check_units, pick_data
+from ..head.channels import pick_data
 from ..head.leadfield import make_vertex_gain, surface_graph
 from ..head.reference import check_average_reference
+from ..head.units import check_units
 
 
 class Problem(NamedTuple):

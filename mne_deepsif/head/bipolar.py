@@ -17,9 +17,15 @@ from mne.utils import _validate_type, logger
 from .._mne import FIFF, update_info
 
 # the electrodes of the 10-05 system, with old names and those of ears and mastoids
-_STANDARD = re.compile(
-    r"[AM][12]|Nz|(Fp|AF[Fp]?|F|FFC|FFT|FT|FTT|FC|FCC|T|TTP|TP|TPP|C|CCP|CP|CPP|P|PPO"
-    r"|PO|POO|O|OI|I)(z|\d|10)h?",
+_ELECTRODE = (
+    r"(?:[AM][12]|Nz|(?:Fp|AF[Fp]?|F|FFC|FFT|FT|FTT|FC|FCC|T|TTP|TP|TPP|C|CCP|CP|CPP|P"
+    r"|PPO|PO|POO|O|OI|I)(?:z|\d|10)h?)"
+)
+_STANDARD = re.compile(_ELECTRODE, re.IGNORECASE)
+# two of them with anything but letters and digits between; then a unit or a reference
+_TWO = re.compile(
+    rf"({_ELECTRODE})[\W_]*(?:EEG[\W_]*)?({_ELECTRODE})"
+    r"(?:\s*[\[(].*[\])]|[\W_]+(?:ref|le|av|avg|g\d+))?",
     re.IGNORECASE,
 )
 _COMMON = 0.75  # of the channels: what more of them have in common is their reference
@@ -41,9 +47,10 @@ def find_bipolar(info):
 
     Notes
     -----
-    The coil type tells. So does the name (``"Fp1-F7"``, ``"EEG FP1-F7"``) if both parts
-    are electrodes of the 10-05 system, or if the anode of one channel is the cathode of
-    another. A cathode of more than three quarters of the channels is their reference.
+    The coil type tells. So does the name (``"Fp1-F7"``, ``"EEG FP1-F7"``, ``"Fp1_F7"``)
+    if both parts are electrodes of the 10-05 system, or if the anode of one channel is
+    the cathode of another (with a hyphen). A cathode of more than three quarters of the
+    channels is their reference.
     """
     eeg = [info["chs"][pick] for pick in mne.pick_types(info, eeg=True, exclude=())]
     pairs = {ch["ch_name"]: _split(ch["ch_name"]) for ch in eeg}
@@ -58,12 +65,14 @@ def is_bipolar_coil(ch):
 
 def _split(name):
     name = re.sub(r"(-.*)-\d+$", r"\1", name)  # a running number, as MNE adds
+    if two := _TWO.fullmatch(_bare(name)):
+        return two.groups()
     anode, _, cathode = (_bare(part) for part in name.partition("-"))
     return (anode, cathode) if anode and cathode else ("", "")
 
 
 def _bare(name):
-    return re.sub(r"^eeg[ _:]*", "", name.strip(), flags=re.IGNORECASE)
+    return re.sub(r"^(eeg|pol)[ _:]*", "", name.strip(), flags=re.IGNORECASE)
 
 
 def _by_name(pairs):

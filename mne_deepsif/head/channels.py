@@ -24,13 +24,6 @@ from .reference import add_average_reference
 
 _MAX_DISPLACEMENT = 5e-3  # m; between the sensors of the data and of the forward
 _INFINITE = 1e30  # V or T; the square of more may overflow when whitened
-# Median deviation from the median over time. Brain data, averaged or not, clean or not,
-# lie between these limits. Data 1e6 times too large or too small do not.
-_USUAL = {
-    "eeg": (1e-9, 1e-2, "V"),
-    "mag": (1e-16, 1e-8, "T"),
-    "grad": (1e-15, 1e-7, "T/m"),
-}
 
 
 # --------------------------------------------------------------- which channels
@@ -317,44 +310,6 @@ def pick_data(data, picks, ch_names):
 def is_possible(data):
     """Say which values (V or T) are neither NaN nor infinite, or as good as that."""
     return np.abs(data) < _INFINITE
-
-
-def check_units(data, ch_types):
-    """Warn if data are a million times too large or too small for a brain.
-
-    Parameters
-    ----------
-    data : array of shape (..., n_channels, n_times)
-        Sensor data in SI units, as MNE has them.
-    ch_types : list of str
-        Type of each channel: ``'eeg'``, ``'mag'`` or ``'grad'``.
-
-    Returns
-    -------
-    told : bool
-        Whether the data of all types vary in time, so that they could be judged.
-
-    Notes
-    -----
-    The check takes the deviation from each channel's median over time, and of this the
-    median over samples and channels of a type. So neither offsets of DC amplifiers nor
-    single artefacts matter. Data that do not vary in time are not judged.
-    """
-    told = True
-    deviation = np.abs(data - np.median(data, -1, keepdims=True))
-    for ch_type in sorted(set(ch_types)):
-        picks = np.array(ch_types) == ch_type
-        typical = np.median(deviation[..., picks, :])
-        low, high, unit = _USUAL[ch_type]
-        told &= bool(typical > 0)
-        if typical > 0 and not low <= typical <= high:
-            warn(
-                f"The data of type {ch_type!r} vary by {typical:.1g} {unit} (median "
-                f"deviation). Brain data vary by {low:g} to {high:g} {unit}, so these "
-                f"may be in other units. MNE wants {unit}: multiply the data, e.g. by "
-                "1e-6 if they are in µV."
-            )
-    return told
 
 
 def good_spans(raw, start, stop):

@@ -6,11 +6,12 @@
 import numpy as np
 from mne.utils import warn
 
-# standard deviation of the noise of a recording (median over channels)
-_USUAL = {
-    "eeg": (1e-9, 1e-3, "V"),
-    "mag": (1e-16, 1e-9, "T"),
-    "grad": (1e-15, 1e-8, "T/m"),
+# Standard deviation of the noise of a single trial (median over channels). Amplifiers
+# and sensors make more than the least of these below 5 Hz alone.
+USUAL_NOISE = {
+    "eeg": (1e-8, 1e-3, "V"),
+    "mag": (1e-15, 1e-9, "T"),
+    "grad": (1e-13, 1e-8, "T/m"),
 }
 _ABSURD = 1e9  # times beyond the usual: numbers too large or small to compute with
 _ROUNDING = 1e-4  # of correlations; files have single precision
@@ -77,7 +78,7 @@ def _check_variance(variance, names, kind):
             "data in which they are not."
         )
     typical = np.sqrt(np.median(variance[~none]))
-    low, high, unit = _USUAL[kind]
+    low, high, unit = USUAL_NOISE[kind]
     if low <= typical <= high:
         return
     text = (

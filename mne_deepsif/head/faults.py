@@ -17,10 +17,15 @@ _SIDE = 0.14  # m; mean distance of nasion, LPA and RPA of an adult
 _FIDUCIALS = (0.075, 0.23)  # m; the same, of any head
 _UNITS = {3: "mm", 2: "cm", 1: "dm", -3: "km"}
 _AXES = ("to the right", "to the left"), ("to the nose", "to the back"), ("up", "down")
+_WAYS = ("to the right", "to the left"), ("to the front", "to the back"), ("up", "down")
 _KEYS = ("nasion", "lpa", "rpa")
-# m; MNE's montages stay below 1 mm, and with 20 mm errors of simulated sources reach it
-_SIDEWAYS = 0.015
+# m; MNE's montages stay below 1 mm sideways, and with 20 mm errors of simulated sources
+# reach it. Along the other axes they differ by up to 14 mm, and so do heads.
+_BESIDE = np.array([0.015, 0.035, 0.035])
 _FEWEST = 8  # electrodes
+_BEYOND = 0.25  # m; from the middle of the head, where no cap reaches that was shifted
+_MOST = 0.9  # of the electrodes; if more are beyond, all are
+_GAP = 1.5  # times as far as the farthest of the others
 
 
 def find_fault(points, names, fiducials=None, trans=None):
@@ -51,12 +56,13 @@ def find_fault(points, names, fiducials=None, trans=None):
     """
     electrodes = Electrodes(np.asarray(points, float), list(names), fiducials, trans)
     best = electrodes.placement
-    judges = [_judge_fiducials, _judge_units, _judge_swap, judge_depth]
+    judges = [_judge_fiducials, _judge_some_units, _judge_units, _judge_swap]
+    judges.append(judge_depth)
     if best is None:
         judges += [judge_scalp, judge_unknown]
     elif best.agrees:
-        judges = [_judge_units, _judge_trans, _judge_size, judge_depth, _judge_strays]
-        judges.append(_judge_sideways)
+        judges = [_judge_some_units, _judge_units, _judge_trans, _judge_size]
+        judges += [judge_depth, _judge_strays, _judge_beside]
     else:
         judges += [_judge_axes, _judge_names]
     faults = (judge(electrodes) for judge in judges)
@@ -81,6 +87,31 @@ def _judge_fiducials(electrodes):
         f"have the size of a head: the fiducials seem to be {unit}, the electrodes in "
         "m. Give all in m: info.set_montage(mne.channels.make_dig_montage(ch_pos, "
         f"{keys})).",
+        certain=True,
+    )
+
+
+def _judge_some_units(electrodes):
+    """Find single electrodes that are not in m, while the others are."""
+    middle = template_head().middle
+    distance = np.linalg.norm(electrodes.aligned - middle, axis=1)
+    far = distance > _BEYOND
+    if not far.any() or far.mean() > _MOST:
+        return None
+    if distance[far].min() < _GAP * distance[~far].max():  # one cap, far off
+        return None
+    unit, formula = _unit(np.median(distance[far]) / HEAD_RADIUS, electrodes.points[:1])
+    names = [name for name, one in zip(electrodes.names, far) if one]
+    few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    scaled = formula.format(xyz="pos['ch_pos'][name]")
+    return Fault(
+        f"{far.sum()} of {len(far)} electrodes lie {_metres(distance[far].min())} to "
+        f"{_metres(distance[far].max())} from the middle of the head ({few}), the "
+        f"others where a head is: the positions of these seem to be {unit}. Give all "
+        "in m, or mark these channels as bad. To scale them: pos = "
+        f"info.get_montage().get_positions(); pos['ch_pos'].update({{name: {scaled} "
+        f"for name in {names}}}); info.set_montage("
+        "mne.channels.make_dig_montage(**pos))",
         certain=True,
     )
 
@@ -176,17 +207,23 @@ def _judge_strays(electrodes):
     )
 
 
-def _judge_sideways(electrodes):
-    """Find caps that sit beside the middle: heads are as wide on the left."""
+def _judge_beside(electrodes):
+    """Find caps that sit beside their place: heads are as wide on the left."""
     best = electrodes.placement
-    few = len(best.rest) < _FEWEST
-    if few or not best.fits or abs(best.sideways) < _SIDEWAYS:
+    beyond = np.abs(best.beside) / _BESIDE
+    axis = int(beyond.argmax())
+    if len(best.rest) < _FEWEST or not best.fits or beyond[axis] < 1:
         return None
-    side = "right" if best.sideways > 0 else "left"
+    way = _WAYS[axis][int(best.beside[axis] < 0)]
+    remedy = "the fiducials, and the coordinate frame"
+    if axis == 0:
+        remedy = (
+            "the fiducials LPA and RPA, and the coordinate frame: both ears must be as "
+            "far from the electrodes at the midline (Cz)"
+        )
     return Fault(
-        f"The electrodes lie {1e3 * abs(best.sideways):.0f} mm too far to the {side} "
-        "for their names. Check the fiducials LPA and RPA, and the coordinate frame: "
-        "both ears must be as far from the electrodes at the midline (Cz).",
+        f"The electrodes lie {1e3 * abs(best.beside[axis]):.0f} mm too far {way} for "
+        f"their names. Check {remedy}.",
         certain=False,
     )
 

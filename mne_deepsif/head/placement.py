@@ -60,8 +60,9 @@ class Placement:
         How the cap is turned, or mirrored, from where it belongs.
     shift : float
         How far its middle is from where it belongs (m).
-    sideways : float
-        How far it is to the right of where it belongs, for a head of its size (m).
+    beside : array of shape (3,)
+        How far it is to the right, front and top of where it belongs, for a head of its
+        size (m).
     rest : array of shape (n,)
         What size, turn and shift do not explain (m, on the template).
     moved : array of shape (n,)
@@ -74,7 +75,7 @@ class Placement:
     scale: float
     turn: np.ndarray
     shift: float
-    sideways: float
+    beside: np.ndarray
     rest: np.ndarray
     moved: np.ndarray
     points: np.ndarray
@@ -132,11 +133,9 @@ def _place(points, standard):
     sized = head.ears + (points - head.ears) / size
     moved = np.linalg.norm(head.on_scalp(sized) - standard.on_scalp, axis=1)
     shift = float(np.linalg.norm(middle - places.mean(0)))
-    aside = (head.ears + (middle - head.ears) / size - places.mean(0))[0]
+    beside = head.ears + (middle - head.ears) / size - places.mean(0)
     rest = moved if rest is None else rest
-    return Placement(
-        standard, float(scale), turn, shift, float(aside), rest, moved, points
-    )
+    return Placement(standard, float(scale), turn, shift, beside, rest, moved, points)
 
 
 def _fit(places, points):

@@ -18,6 +18,11 @@ from .geometry import check_template_electrodes
 from .helmet import check_template_helmet
 
 SUBJECT = "fsaverage5"
+_MAX_STRAIN = 0.01  # of a head to MRI transform; files have single precision
+_ANNOUNCEMENT = (
+    "Computing a forward solution on %s. The first one takes longer, since the head "
+    "is made and kept ..."
+)
 _EEG_CONDUCTIVITY = (0.3, 0.006, 0.3)
 _BEM_IDS = (
     FIFF.FIFFV_BEM_SURF_ID_BRAIN,
@@ -214,8 +219,8 @@ def make_template_trans(info, *, affine=None, verbose=None):
     ----------
     info : Info
         Measurement info. Digitised nasion, LPA and RPA (head coordinates) are matched
-        with the template's by rotation and translation. Without all three, MNE's
-        built-in transform of fsaverage takes their place.
+        with the template's by rotation and translation. If one is missing or has no
+        values (NaN, zeros), MNE's built-in transform of fsaverage takes their place.
     affine : array of shape (3, 4) or (4, 4) | callable | None
         Deformation of the head, see :func:`make_template_source_space`.
     %(verbose)s
@@ -239,14 +244,20 @@ def make_template_trans(info, *, affine=None, verbose=None):
         if point["kind"] == FIFF.FIFFV_POINT_CARDINAL
         and point["coord_frame"] == FIFF.FIFFV_COORD_HEAD
     ]
-    if len({point["ident"] for point in digitised}) == 3:
-        points = _sort_points(digitised)
-    else:
+    points = _sort_points(digitised)
+    if not _are_three(points):
         to_head = mne.transforms.invert_transform(mne.read_trans(builtin_path("trans")))
         points = mne.transforms.apply_trans(to_head, fiducials)
     fiducials = _move_points(fiducials, _check_affine(affine))
     trans = mne.coreg.fit_matched_points(points, fiducials)
     return mne.transforms.Transform("head", "mri", trans)
+
+
+def _are_three(points):
+    """Tell whether fiducials are three places."""
+    if points.shape != (3, 3) or not np.isfinite(points).all():
+        return False
+    return len(np.unique(points, axis=0)) == 3
 
 
 def _sort_points(points):
@@ -299,6 +310,7 @@ def make_template_forward(
     kinds = {"eeg", "mag", "grad"} & set(info.get_channel_types())
     _check_positions(info, kinds)
     ignore_ref = _can_ignore_references(info)
+    logger.info(_ANNOUNCEMENT, head)
     with _without_details(verbose):
         trans = make_template_trans(info) if trans is None else _read_trans(trans)
         if "eeg" in kinds:
@@ -356,9 +368,31 @@ def _read_trans(trans):
     _validate_type(trans, (mne.transforms.Transform, "path-like"), "trans")
     if not isinstance(trans, mne.transforms.Transform):
         trans = mne.read_trans(trans)
+    _check_rigid(trans["trans"])
     if trans["from"] == FIFF.FIFFV_COORD_MRI:
         trans = mne.transforms.invert_transform(trans)
     return trans
+
+
+def _check_rigid(matrix):
+    """Raise if a head to MRI transform is no rotation and shift."""
+    turn = matrix[:3, :3]
+    finite = np.isfinite(matrix).all()
+    square = finite and np.abs(turn @ turn.T - np.eye(3)).max() < _MAX_STRAIN
+    if square and np.linalg.det(turn) > 0 and (matrix[3] == [0, 0, 0, 1]).all():
+        return
+    what = "has NaN or infinite values"
+    if finite:
+        lengths = ", ".join(f"{size:.3g}" for size in np.linalg.svd(turn)[1])
+        what = f"scales by {lengths}" + (
+            ", and mirrors" if np.linalg.det(turn) < 0 else ""
+        )
+    raise ValueError(
+        "trans must be the rotation and shift (m) from head to MRI coordinates, got a "
+        f"matrix that {what}. Coregister again (mne.gui.coregistration), leave it out, "
+        'or use trans="fsaverage". For a head of another size use affine in '
+        "make_template_source_space, make_template_bem and make_template_trans."
+    )
 
 
 def _check_positions(info, kinds):
@@ -372,6 +406,18 @@ def _check_positions(info, kinds):
     for ch in (info["chs"][pick] for pick in picks):
         if not np.isfinite(ch["loc"][:3]).all() or not ch["loc"][:3].any():
             lost.append(ch["ch_name"])
+    cardinal = [
+        point["r"]
+        for point in info["dig"] or ()
+        if point["kind"] == FIFF.FIFFV_POINT_CARDINAL
+    ]
+    if lost and not np.isfinite(cardinal).all():
+        raise ValueError(
+            f"info has no position for {len(lost)} channels, as nasion, LPA and RPA "
+            "lie on one line or have NaN, and define no head coordinates. Give three "
+            "different points: info.set_montage(mne.channels.make_dig_montage(ch_pos, "
+            "nasion, lpa, rpa))."
+        )
     if lost:
         raise ValueError(
             f"info has no position for {len(lost)} channels ({', '.join(lost[:5])}"

@@ -16,7 +16,7 @@ from scipy import sparse
 from ..head.parcels import Parcels
 from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
-from ..network.one_source import OneSource
+from ..network.one_source import SHARPNESS, OneSource
 from ..network.prior import (
     CorticalPrior,
     Explained,
@@ -39,9 +39,10 @@ from .windows import (
 _BATCH = 128  # windows that go through the network at once
 # windows per longest one, without overlap: those that the network sees, of estimates
 _SEEN, _SHORT = (1, 4), 8
-# how much better than the prior of the longest windows another must be: that of each
-# length, that of one source (minus twice the log likelihood)
-_HANDICAPS, _HANDICAP = (0.0, 8.0), 4.0
+# how much better than that of the longest windows a prior must be to count as much:
+# that of each length, that of one source (minus twice the log likelihood)
+_HANDICAPS, _HANDICAP = (0.0, 8.0), -4.0
+_NEGLIGIBLE = 0.02  # weight of a prior
 _INDEPENDENT = 125.0  # Hz; samples that come faster tell no more
 
 
@@ -334,7 +335,7 @@ class Judged(NamedTuple):
     variances : tensor of shape (n_windows, 2 * n_parcels)
         The prior.
     cost, weights, predicted, noise : tensor
-        As :class:`Explained`. The cost includes what other priors are let off.
+        As :class:`Explained`. The cost includes the handicap.
     """
 
     modes: torch.Tensor
@@ -365,10 +366,10 @@ class PreparedPrior(PreparedModel):
     """A model whose network gives the prior, and a whitened leadfield.
 
     The network looks at windows of its length and at windows of a quarter of it.
-    Estimates are made in windows of an eighth, each with the prior of a long window
-    around it, unless another prior makes its data much more likely: that of a quarter
-    around it, or that of a single source. So what is weak in a long window is found at
-    its own time, and what is weak at all times is found in the long one.
+    Estimates are made in windows of an eighth. Each is the mean over several priors,
+    weighed by how likely they make its data: those of the long windows and of the
+    quarters around it, and that of a single source. So what is weak in a long window is
+    found at its own time, and what is weak at all times is found in the long one.
 
     Parameters
     ----------
@@ -429,7 +430,7 @@ class PreparedPrior(PreparedModel):
         return sources, fitted, short
 
     def _estimate_local(self, seen, windows, around, mixing):
-        """Estimate windows with the prior of one that the network sees, or their own.
+        """Estimate windows with their own priors and those that the network sees.
 
         Return sources and fit, (n_windows, n_times, n_rows or n_channels).
         """
@@ -501,7 +502,9 @@ class PreparedPrior(PreparedModel):
         """
         near, around = torch.unique(around, return_inverse=True)
         near = priors[near]
-        return self._decide(self._judge(data), around, near, self._spectrum(near), sums)
+        return self._combine(
+            self._judge(data), around, near, self._spectrum(near), sums
+        )
 
     def _judge(self, data):
         """Explain windows by a single source."""
@@ -517,31 +520,48 @@ class PreparedPrior(PreparedModel):
         """Return how many samples of windows of estimates count as independent."""
         return windows.shape[2] * min(1.0, _INDEPENDENT / self.model.sfreq)
 
-    def _decide(self, judged, around, priors, spectrum, sums):
-        """Estimate windows with their own prior or one around them.
+    def _combine(self, judged, around, priors, spectrum, sums):
+        """Estimate windows with their own prior and those around them.
 
-        ``around`` has two columns for each length of windows that the network sees.
+        The estimate is the mean over the priors, weighed by how likely they make the
+        data. ``around`` has two columns for each length of windows that the network
+        sees.
         """
-        modes, rest, variances, least, *own = judged
-        chosen = torch.full_like(around[:, 0], -1)  # their own
+        modes, rest, variances, *own = judged
+        n_independent = self._n_independent(modes)
+        costs = [own[0]]
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
             cost, _ = spectrum.cost(modes, rest, which)
-            cost = cost + handicap / self._n_independent(modes)
-            better = cost < least
-            least = torch.where(better, cost, least)
-            chosen = torch.where(better, which, chosen)
-        other, prior = chosen >= 0, chosen.clamp_min(0)
-        best = _choose(
-            other, spectrum.explain(modes, rest, prior), Explained(least, *own)
-        )
-        variances = torch.where(other[:, None], priors[prior], variances)
-        estimate = sums.prior.estimate(variances, best.weights)
+            costs.append(cost + handicap / n_independent)
+        costs = torch.stack(costs)
+        shares = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)
+        shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
+        shares = shares / shares.sum(0)
+        estimate, predicted = 0.0, torch.zeros_like(modes)
+        for which, share in zip([None, *around.T], shares, strict=True):
+            used = share.nonzero()[:, 0]
+            share = share[used, None, None]
+            if which is None:
+                best, prior = Explained(*(x[used] for x in own)), variances[used]
+            else:
+                which = which[used]
+                best = spectrum.explain(modes[used], rest[used], which)
+                prior = priors[which]
+            predicted.index_add_(0, used, share * best.predicted)
+            part = self._sum(sums, prior, share * best.weights)
+            estimate += part.new_zeros(len(modes), *part.shape[1:]).index_add_(
+                0, used, part
+            )
+        fitted = predicted.mT @ self.prior.modes.T
+        product = (modes * predicted).sum((1, 2))
+        return estimate, fitted, product, predicted.square().sum((1, 2))
+
+    def _sum(self, sums, variances, weights):
+        """Estimate sums of activity, (n_windows, n_times, n_rows)."""
+        estimate = sums.prior.estimate(variances, weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
-        estimate = _mix(sums.matrix, estimate).mT
-        fitted = best.predicted.mT @ self.prior.modes.T
-        product = (modes * best.predicted).sum((1, 2))
-        return estimate, fitted, product, best.predicted.square().sum((1, 2))
+        return _mix(sums.matrix, estimate).mT
 
 
 def _check_finite(answer):
@@ -571,14 +591,6 @@ def _common_scale(product, power, around):
     ]
     product, power = (one[first] + one[last] for one in total)
     return product / power.clamp_min(1e-300)
-
-
-def _choose(better, one, other):
-    """Take one where it is better, and the other elsewhere."""
-    pairs = zip(one, other, strict=True)
-    return Explained(
-        *(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
-    )
 
 
 def _mix(mixing, estimate):

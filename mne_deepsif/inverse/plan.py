@@ -15,13 +15,15 @@ from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 from ..head.channels import pick_data
-from ..head.leadfield import check_nave
+from ..head.leadfield import channel_std, check_nave
 from ..head.reference import check_average_reference
+from ..head.units import describe_units
 from .modes import brain_share, power_above
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power
 
 _MAX_CONSTANT = 0.75  # share of the power below about 0.6 Hz: see the warning
+_UNTOLD = 25  # averages that an Evoked may have whose nave is 1, as nobody set it
 _FEWEST = 32  # samples; noise of fewer can look like activity above the band
 _MAX_LOST = 0.2  # share of the power above the network's band, and of the brain's
 
@@ -288,6 +290,38 @@ def warn_constant(power, plan):
             "1 Hz), or if there are few samples, use estimator='generic', which "
             "explains it."
         )
+
+
+def describe_wrong_units(data, plan, evoked=None):
+    """Say that data cannot be in MNE's units.
+
+    Parameters
+    ----------
+    data : array of shape (..., n_channels, n_times)
+        Data of the channels used.
+    plan : Plan
+        Tells the noise of the channels.
+    evoked : Evoked | None
+        Where they come from. None stands for single trials.
+
+    Returns
+    -------
+    reasons : list of str
+        One for each type of channel that is wrong.
+    told : bool
+        Whether the data vary in time, so that they could be judged.
+    """
+    leadfield = plan.leadfield
+    nave = 1 if evoked is None else max(evoked.nave, _UNTOLD)
+    return describe_units(data, leadfield.ch_types, channel_std(leadfield), nave)
+
+
+def warn_wrong_units(data, plan, evoked=None):
+    """Warn if data cannot be in MNE's units; return whether they could be judged."""
+    reasons, told = describe_wrong_units(data, plan, evoked)
+    for reason in reasons:
+        warn(reason)
+    return told
 
 
 def describe_lost_band(power, plan):

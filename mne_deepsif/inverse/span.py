@@ -166,7 +166,7 @@ class _Remembered(_Recomputed):
         with torch.inference_mode():
             self._find_priors(data, first, [seen[i] for i in np.unique(around)])
             self._judge(data, first, short)
-            self._decide(names)
+            self._combine(names)
             return self._blend(data.shape[1], short, around, names, keep)
 
     def _around(self, n_total, short):
@@ -236,7 +236,7 @@ class _Remembered(_Recomputed):
             windows = cut(data, length, n_times, starts)
         return self.prepared._scale(windows)
 
-    def _decide(self, names):
+    def _combine(self, names):
         """Estimate the windows that have others around them than before."""
         new = [name for name in names if name not in self.estimates]
         if not new:
@@ -246,7 +246,7 @@ class _Remembered(_Recomputed):
         around = [[place[one] for one in name[1:]] for name in new]
         variances, spectra = zip(*(self.priors[one] for one in used), strict=True)
         judged = [self.judged[name[0]][1] for name in new]
-        found = self.prepared._decide(
+        found = self.prepared._combine(
             Judged(*map(torch.cat, zip(*judged, strict=True))),
             torch.as_tensor(around, device=variances[0].device),
             torch.cat(variances),

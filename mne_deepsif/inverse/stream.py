@@ -12,11 +12,11 @@ import numpy as np
 from mne.utils import _validate_type
 from scipy import sparse
 
-from ..head.channels import check_units, is_possible
+from ..head.channels import is_possible
 from ..head.reference import check_average_reference
 from .clock import Clock, StreamEvent
 from .operator import DeepSIFOperator
-from .plan import Plan, choose_rows, make_plan, one_blas_thread
+from .plan import Plan, choose_rows, make_plan, one_blas_thread, warn_wrong_units
 from .span import Span
 
 
@@ -336,7 +336,7 @@ class DeepSIFStream:
         self._unchecked.append(used)
         if sum(some.shape[1] for some in self._unchecked) >= self._plan.window:
             beginning = np.concatenate(self._unchecked, axis=1)
-            self._checked = check_units(beginning, self._plan.leadfield.ch_types)
+            self._checked = warn_wrong_units(beginning, self._plan)
             self._unchecked = []
 
     def _start_span(self, index):

@@ -7,7 +7,7 @@ import torch
 
 from .prior import _FLOOR, pad_by_owner
 
-_SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
+SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
 _FEW = 16  # windows
 _MISFIT = 0.1  # of the data's power, which no topography explains
 
@@ -69,7 +69,7 @@ class OneSource:
         """
         n_parcels = self._prior.n_parcels
         power = modes.square().sum((1, 2)) + rest
-        exponent = _SHARPNESS * self._prior.n_channels * n_independent / 2
+        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
         likely = self._posterior(modes, power.clamp_min(1e-30), exponent)
         *fine, patch = likely[:, self._place].mT
         likely = torch.stack([sum(fine), patch], 1)

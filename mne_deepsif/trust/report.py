@@ -9,7 +9,13 @@ import mne
 import numpy as np
 from mne.utils import _validate_type, logger, verbose
 
-from ..inverse.plan import estimate_sources, explained, make_plan, make_stc
+from ..inverse.plan import (
+    describe_wrong_units,
+    estimate_sources,
+    explained,
+    make_plan,
+    make_stc,
+)
 from .confidence import estimate_again, parcel_confidence
 from .verdict import judge
 
@@ -156,6 +162,7 @@ def assess_deepsif(
     )
     estimate = estimate_sources(evoked.data, plan)
     judged = judge(estimate, plan)
+    judged["reasons"] += describe_wrong_units(estimate.data, plan, evoked)[0]
     leadfield = plan.leadfield
     rank = len(estimate.data_white)
     confidence = spread = None

@@ -81,6 +81,9 @@ def names_info(names, bipolar=False):
     (
         (["Fp1-F7", "F7-T7"], 2),
         (["EEG FP1-F7", "EEG F3 - C3"], 2),
+        (["Fp1_F7", "F7/T7", "T7P7", "P7--O1", "P10 O2", "F3–C3"], 6),
+        (["POL Fp1-F7", "EEG F7-T7-Ref", "T7-P7 [uV]", "EEG P7-EEG O1"], 4),
+        (["P10", "AFF5h", "Fp1 [uV]", "EEG F7", "C3h"], 0),
         (["T8-P8-0", "T8-P8-1", "P8-O2"], 3),  # running numbers
         (["E1-E32", "E32-E4"], 2),  # not the 10-05 system, but a chain
         (["EEG 001-EEG 002", "EEG 002-EEG 003"], 2),
@@ -97,6 +100,25 @@ def names_info(names, bipolar=False):
 def test_names_of_bipolar_channels(names, expected):
     assert len(find_bipolar(names_info(names))) == expected
     assert len(find_bipolar(names_info(names, bipolar=True))) == len(names)
+
+
+@pytest.mark.parametrize("montage", mne.channels.get_builtin_montages())
+def test_names_of_montages_are_single(montage):
+    names = mne.channels.make_standard_montage(montage).ch_names
+    assert not find_bipolar(mne.create_info(names, 100.0, "eeg"))
+
+
+@pytest.mark.parametrize("form", ("{}_{}", "{}{}", "EEG {}/{}", "{}-{} [µV]"))
+def test_other_forms_of_names(eeg_fwd, bipolar, form):
+    """Each channel is the difference of the same two rows."""
+    expected = match_bipolar(eeg_fwd, bipolar.info)["sol"]["data"]
+    for ch in bipolar.info["chs"]:
+        ch["coil_type"] = 1
+    names = {name: form.format(*name.split("-")) for name in bipolar.ch_names}
+    bipolar.rename_channels(names)
+    fwd = match_bipolar(eeg_fwd, bipolar.info)
+    assert fwd["sol"]["row_names"] == bipolar.ch_names
+    assert_allclose(fwd["sol"]["data"], expected)
 
 
 def test_bipolar_is_the_difference_of_two_gains(evoked, eeg_fwd, bipolar):

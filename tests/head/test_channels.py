@@ -1,4 +1,4 @@
-"""Channels: against MNE's inverse operator, and the rules for units and spans."""
+"""Channels: against MNE's inverse operator, and the rules for spans."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -9,7 +9,7 @@ import pytest
 from mne.minimum_norm import make_inverse_operator, prepare_inverse_operator
 from numpy.testing import assert_allclose
 
-from mne_deepsif.head.channels import check_units, good_spans
+from mne_deepsif.head.channels import good_spans
 from mne_deepsif.head.leadfield import make_leadfield
 
 
@@ -77,72 +77,6 @@ def test_ad_hoc_covariance(make, eeg_info):
         leadfield = make(noise_cov=None)
     expected = make(noise_cov=mne.make_ad_hoc_cov(eeg_info))
     assert_allclose(leadfield.whitener, expected.whitener)
-
-
-# --------------------------------------------------------------- units
-
-
-TYPICAL = {"eeg": 1e-5, "mag": 2e-13, "grad": 5e-12}  # V, T, T/m
-
-
-def noise(ch_types, shape=()):
-    rng = np.random.default_rng(0)
-    sizes = np.array([TYPICAL[ch_type] for ch_type in ch_types])[:, None]
-    return sizes * rng.standard_normal((*shape, len(ch_types), 50))
-
-
-@pytest.mark.parametrize("factor", (1e-2, 1, 30))  # an average, artefacts
-@pytest.mark.parametrize("ch_type", ("eeg", "mag", "grad"))
-def test_units_of_brain_data(ch_type, factor):
-    """Averages, offsets of an amplifier and single artefacts are as usual."""
-    data = factor * noise([ch_type] * 9)
-    check_units(data, [ch_type] * 9)
-    data += np.random.default_rng(1).standard_normal((9, 1)) * 1e5 * TYPICAL[ch_type]
-    data[:, :5] *= 1e7
-    data[3] *= 1e7
-    check_units(data, [ch_type] * 9)
-
-
-@pytest.mark.parametrize("factor", (1e-6, 1e6))
-@pytest.mark.parametrize("ch_type", ("eeg", "mag", "grad"))
-@pytest.mark.parametrize("shape", ((), (3,)))
-def test_wrong_units(ch_type, factor, shape):
-    """The type that is wrong is named, among right ones, in epochs as well."""
-    ch_types = ["eeg"] * 3 + ["mag"] * 4 + ["grad"] * 5
-    data = noise(ch_types, shape)
-    check_units(data, ch_types)
-    data[..., np.array(ch_types) == ch_type, :] *= factor
-    with pytest.warns(RuntimeWarning, match=f"type '{ch_type}' vary.*other units"):
-        check_units(data, ch_types)
-
-
-@pytest.mark.parametrize("data", (np.zeros((3, 9)), np.ones((3, 9)), np.ones((3, 1))))
-def test_units_of_data_without_change(data):
-    check_units(data, ["eeg"] * 3)
-
-
-@pytest.mark.parametrize("kind", ("evoked", "epochs", "raw"))
-def test_microvolts(eeg_info, eeg_fwd, tiny_estimator, kind):
-    """The front doors say so once, and answer all the same."""
-
-    def estimate(data):
-        if kind == "raw":
-            inst = mne.io.RawArray(data, eeg_info)
-        elif kind == "epochs":
-            inst = mne.EpochsArray(np.stack([data] * 40), eeg_info, proj=False)
-        else:
-            inst = mne.EvokedArray(data, eeg_info)
-        stc = tiny_estimator.predict(inst, eeg_fwd, mne.make_ad_hoc_cov(eeg_info))
-        return stc[0].data if kind == "epochs" else stc.data
-
-    expected = estimate(noise(["eeg"] * 32))
-    assert expected.any()
-    with pytest.warns(RuntimeWarning, match="MNE wants V: multiply.*µV") as said:
-        out = estimate(1e6 * noise(["eeg"] * 32))
-    # that noise is no brain activity is said as well
-    said = [w for w in said if "The estimate may be wrong" not in str(w.message)]
-    assert len(said) == 1
-    assert_allclose(out, 1e6 * expected, atol=1e2 * np.abs(expected).max())
 
 
 # --------------------------------------------------------------- spans

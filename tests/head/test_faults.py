@@ -112,6 +112,23 @@ def test_sizes_of_no_head(factor):
     assert not fault.certain and "times as far apart" in fault.text
 
 
+@pytest.mark.parametrize(("factor", "formula"), ((1e3, "/ 1000"), (10, "/ 10")))
+@pytest.mark.parametrize("n_wrong", (1, 3, 32, 50))
+@pytest.mark.parametrize("known", (True, False))
+def test_units_of_some_electrodes(factor, formula, n_wrong, known):
+    """They are projected onto the scalp like others, but named; with the mend."""
+    points, names, fiducials = cap()
+    names = names if known else [f"X{i}" for i in range(64)]
+    wrong = np.random.default_rng(n_wrong).permutation(64)[:n_wrong]
+    points[wrong] *= factor
+    for given in (fiducials, None):
+        fault = find_fault(points, names, given)
+        assert fault.certain and fault.text.startswith(f"{n_wrong} of 64 electrodes")
+        assert f"pos['ch_pos'][name] {formula} for" in fault.text
+        named = re.search(r"for name in (\[.*?\])", fault.text)[1]
+        assert eval(named) == [names[i] for i in sorted(wrong)]
+
+
 # --------------------------------------------------------------- axes, frames
 
 
@@ -161,6 +178,17 @@ def test_beside_the_middle(montage, size):
         assert find_fault(size * (points + [shift / 2, 0, 0]), names) is None
     half = points[:, 0] > 0.01  # the middle of half a cap is beside that of the head
     assert find_fault(size * points[half], np.array(names)[half]) is None
+
+
+@pytest.mark.parametrize("axis, ways", ((1, ("front", "back")), (2, ("up", "down"))))
+def test_far_from_the_place(axis, ways):
+    """Heads and montages differ by up to 14 mm along these axes."""
+    points, names, fiducials = cap("GSN-HydroCel-128")
+    for sign, way in zip((1, -1), ways):
+        shift = sign * 0.04 * np.eye(3)[axis]
+        fault = find_fault(points + shift, names, fiducials)
+        assert re.search(f"mm too far (to the )?{way} for their names", fault.text)
+        assert find_fault(points + 0.4 * shift, names, fiducials) is None
 
 
 def test_positions_in_mri_coordinates():

@@ -296,7 +296,7 @@ def test_trans_may_be_given(info, fwd, tmp_path):
     ],
 )
 def test_messages(info, fwd, monkeypatch, level, verbose, expected):
-    """By default one line says what was made; MNE's are there for who wants them."""
+    """By default two lines say what is made; MNE's are there for who wants them."""
 
     def make(*args, **kwargs):
         mne.utils.logger.info("a line of MNE's")
@@ -312,7 +312,9 @@ def test_messages(info, fwd, monkeypatch, level, verbose, expected):
     assert ("Loading surfaces" in said) == ("MNE's" in expected)
     assert own in said if "own" in expected else said == ""
     if expected == "own":
-        assert said == own
+        first = "Computing a forward solution on fsaverage5. The first one takes longer"
+        assert said.startswith(first) and said.endswith(own)
+        assert len(said.splitlines()) == 2
 
 
 def test_meg_forward(meg_info):
@@ -330,6 +332,49 @@ def test_helmet_on_the_head_is_wanted(meg_info):
     meg_info["dev_head_t"] = None
     with pytest.raises(ValueError, match="dev_head_t"):
         make_template_forward(meg_info)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "what"),
+    (
+        (np.zeros((4, 4)), "scales by 0, 0, 0"),
+        (np.diag([1.0, 1.0, 0.0, 1.0]), "scales by 1, 1, 0"),
+        (np.diag([-1.0, 1.0, 1.0, 1.0]), "mirrors"),
+        (np.diag([1.3, 1.3, 1.3, 1.0]), "scales by 1.3"),
+        (np.full((4, 4), np.nan), "NaN"),
+    ),
+)
+def test_trans_that_is_no_motion(info, matrix, what):
+    """Singular ones, too: no error of linear algebra."""
+    for direction in (("head", "mri"), ("mri", "head")):
+        trans = mne.transforms.Transform(*direction, matrix)
+        match = f"trans must be the rotation and shift.*{what}"
+        with pytest.raises(ValueError, match=match):
+            make_template_forward(info, trans=trans)
+
+
+@pytest.mark.parametrize("value", (np.nan, 0.0))
+def test_trans_of_fiducials_without_values(info, value):
+    """As without fiducials."""
+    bare = mne.create_info(["x"], 100.0, "eeg")
+    broken = info.copy()
+    for point in broken["dig"][:3]:
+        point["r"] = np.full(3, value, np.float32)
+    np.testing.assert_array_equal(
+        make_template_trans(broken)["trans"], make_template_trans(bare)["trans"]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
+def test_fiducials_that_are_the_same_point(info):
+    """MNE makes all positions NaN; the message says why."""
+    pos = info.get_montage().get_positions()
+    pos["lpa"] = pos["rpa"]
+    pos["coord_frame"] = "unknown"
+    wrong = mne.create_info(info["ch_names"], 250.0, "eeg")
+    wrong.set_montage(mne.channels.make_dig_montage(**pos))
+    with pytest.raises(ValueError, match="nasion, LPA and RPA lie on one line"):
+        make_template_forward(wrong)
 
 
 def test_channels_without_position(info):

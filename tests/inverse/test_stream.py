@@ -251,7 +251,7 @@ def test_another_clock_after_the_end(raw, operator, label):
 def test_units_are_checked_once(raw, operator, label):
     data = raw.get_data()
     stream = DeepSIFStream(operator, label=label)
-    with pytest.warns(RuntimeWarning, match="may be in other units") as record:
+    with pytest.warns(RuntimeWarning, match="seem to be in µV") as record:
         for start in range(0, 900, 50):
             stream.push(1e6 * data[:, start : start + 50])
     assert len(record) == 1
