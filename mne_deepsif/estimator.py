@@ -264,7 +264,7 @@ class DeepSIFEstimator(BaseEstimator):
         is_personal = start is not None and self.encoder == "backprojection"
         if is_personal:
             scans = start.network.sizes.get("scan_width", 0) > 0
-<<<<<<< HEAD
+            logger.info("Making forward solutions with usual errors, to train on ...")
             with ThreadPoolExecutor(1) as pool:  # while the library is simulated
                 draft = pool.submit(
                     draft_personal_leadfield, leadfield, fwd, parcels, scans, seed
@@ -272,12 +272,6 @@ class DeepSIFEstimator(BaseEstimator):
                 pool.submit(load_optimizer)
                 library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             leadfields = draft.result().complete(library.background)
-=======
-            logger.info("Making forward solutions with usual errors, to train on ...")
-            leadfields = make_personal_leadfield(
-                leadfield, fwd, parcels, library.background, scans, seed
-            )
->>>>>>> origin/main
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
             library = self._resolve_library(parcels, sfreq)
