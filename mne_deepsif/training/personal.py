@@ -151,10 +151,18 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
 
     Parameters
     ----------
-    leadfield, fwd, parcels, scans, seed
-        As in :func:`draft_personal_leadfield`.
+    leadfield : Leadfield
+        The leadfield of the estimates.
+    fwd : Forward
+        The forward solution that it was made of.
+    parcels : Parcels
+        The parcellation.
     background : array of shape (n_parcels, n_times)
         Background activity.
+    scans : bool
+        Whether the network reads the scores of a scan.
+    seed : int
+        Seed of patches and errors.
 
     Returns
     -------
