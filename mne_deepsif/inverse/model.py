@@ -3,7 +3,6 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -467,12 +466,10 @@ class PreparedPrior(PreparedModel):
             mixing = sparse.csr_array(mixing)
             used = np.unique(mixing.indices)
             if 0 < len(used) < mixing.shape[1] // 2:
-                mixing, prior = mixing[:, used], copy.copy(prior)
-                fine = patch = used
+                mixing, fine, patch = mixing[:, used], used, used
                 if self.has_patterns:
                     fine, patch = used[used < n_fine], used[used >= n_fine] - n_fine
-                prior.fine, prior.parcel = prior.fine[:, fine], prior.parcel[fine]
-                prior.profiles = prior.profiles[patch]
+                prior = prior.restrict(fine, patch)
         return Sums(prior, _mixing_to_tensor(mixing, self.gain.device))
 
     def _find_priors(self, seen):
