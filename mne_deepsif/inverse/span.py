@@ -35,10 +35,10 @@ class Span:
         Estimates the data.
     sfreq : float
         Sampling rate of the data (Hz).
-    band : float | None
-        Highest frequency in the data (Hz); None is half of the sampling rate.
     mixing : sparse array of shape (n_rows, n_patterns) | None
         Sums of the activity to return.
+    band : float | None
+        Highest frequency in the data (Hz); None is half of the sampling rate.
     decim : int
         Keep every ``decim``-th sample of the estimate.
     skip : int
