@@ -63,6 +63,15 @@ if not reachable("https://mne.tools/stable/objects.inv"):
     intersphinx_mapping = {}  # links into other projects are left out ...
     suppress_warnings.append("ref.ref")  # ... also that to MNE's page on logging
 
+# A name of this package that is misspelled is a warning. Those of others can only be
+# looked up where there is a network.
+nitpicky = True
+nitpick_ignore = [("py:class", "mne_deepsif.inverse.plan.Plan")]  # not public
+nitpick_ignore_regex = [
+    ("py:.*", rf"{name}([.:].*)?")
+    for name in ("joblib", "mne", "mne_lsl", "numpy", "scipy", "sklearn", "torch")
+]
+
 autosummary_generate = True
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
@@ -78,6 +87,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "download_all_examples": False,
     "remove_config_comments": True,
+    "parallel": True,  # as many pages at a time as ``sphinx -j`` says
     "capture_repr": (),  # figures speak for themselves, text is printed
     "show_memory": False,
     "write_computation_times": False,  # its page needs a script from another site

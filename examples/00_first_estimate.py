@@ -23,6 +23,7 @@ montage = mne.channels.make_standard_montage("biosemi64")
 info = mne.create_info(montage.ch_names, sfreq=500.0, ch_types="eeg")
 info.set_montage(montage)
 fwd = mne_deepsif.make_template_forward(info)
+mne.set_log_level("warning")  # from here on, only results are printed
 
 # %%
 # An evoked response with known sources

@@ -17,7 +17,7 @@ import numpy as np
 import mne_deepsif
 
 mne.set_log_level("error")  # the warnings are the subject of this page: shown below
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 1
 montage = mne.channels.make_standard_montage("biosemi64")
 info = mne.create_info(montage.ch_names, 250.0, "eeg").set_montage(montage)
 fwd = mne_deepsif.make_template_forward(info)
@@ -69,7 +69,7 @@ for name, found in reports.items():
 kinds = list(report.probabilities)
 shares = [[found.probabilities[kind] for kind in kinds] for found in reports.values()]
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-image = axes.imshow(shares, vmin=0, vmax=1, cmap="Greys")
+image = axes.imshow(shares, vmin=0, vmax=1, cmap="Greys", aspect="auto")
 axes.set_xticks(range(len(kinds)), kinds)
 axes.set_yticks(range(len(reports)), reports)
 axes.set_xlabel("taken for")

@@ -76,7 +76,8 @@ mne_deepsif.plot_estimate(stc, subjects_dir=subjects_dir)
 # Set it once
 # -----------
 # You need not pass ``subjects_dir`` each time. MNE's setting is enough. Here it is set
-# for this session; ``mne.set_config("SUBJECTS_DIR", ...)`` keeps it.
+# for this session; ``mne.set_config("SUBJECTS_DIR", ...)`` keeps it. The head that is
+# made here has one true source. The others of the list are false, and less sure.
 os.environ["SUBJECTS_DIR"] = str(subjects_dir)
 extents = mne_deepsif.estimate_extent(stc, fwd, evoked, noise_cov)
 print(extents)

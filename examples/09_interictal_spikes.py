@@ -52,12 +52,14 @@ print(report)
 # Where, and how far
 # ------------------
 # Two windows: the rise to the peak, which may be nearer to the onset than what follows,
-# and the peak. The data say how likely each extent is a source. What is less likely
-# than one half is left out. ``explained_by`` tells how much of the data each explains
-# by itself.
+# and the peak. The data say how likely each extent is a source. What is not likely
+# enough is left out (``min_probability``), and so are pieces of less than 1 cm².
+# ``explained_by`` tells how much of the data each explains by itself.
 stc = mne_deepsif.apply_deepsif(evoked, fwd, noise_cov)
 extents = mne_deepsif.estimate_extent(
-    stc, fwd, evoked, noise_cov, windows=[(-0.05, -0.02), (-0.02, 0.02)]
+    *(stc, fwd, evoked, noise_cov),
+    windows=[(-0.05, -0.02), (-0.02, 0.02)],
+    min_area=1e-4,  # m²
 )
 table = extents.to_data_frame()
 table["explains"] = mne_deepsif.explained_by(extents, stc, evoked, fwd, noise_cov)
@@ -107,6 +109,7 @@ print(f"between contacts with seizure onset and active cortex: {error:.0f} mm")
 # %%
 # What to conclude
 # ----------------
-# The table belongs into a report together with the rule that thresholded it (Otsu's),
-# the head (here the template) and the trust report. On a patient's own MRI, read the
-# regions of ``aparc`` and see :func:`~mne_deepsif.stc_metrics.sublobar_concordance`.
+# Together with the table, a report should name the rule behind it (here the defaults
+# of :func:`~mne_deepsif.estimate_extent`, with the data), the head (here the template)
+# and the trust report. On a patient's own MRI, read the regions of ``aparc`` and see
+# :func:`~mne_deepsif.stc_metrics.sublobar_concordance`.

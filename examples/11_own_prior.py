@@ -41,10 +41,12 @@ envelope = np.exp(-0.5 * (times / width) ** 2)
 waveforms = np.cos(2 * np.pi * frequency * times) * envelope
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-axes[0].hist(1e4 * patches.patch_areas(drawn, parcels.areas), 60, color="0.8")
-areas = patches.patch_areas(drawn[small], parcels.areas)
-axes[0].hist(1e4 * areas, 20, color="C3")
+areas = 1e4 * patches.patch_areas(drawn, parcels.areas)
+bins = np.arange(0.0, 50.0, 2.5)
+axes[0].hist(areas, bins, color="0.8", label="drawn")
+axes[0].hist(areas[small], bins, color="C3", label="kept")
 axes[0].set(xlabel="area (cm²)", ylabel="patches")
+axes[0].legend()
 axes[1].plot(times, waveforms[:3].T + [0, 2, 4], color="C3", lw=1)
 axes[1].set(xlabel="time (s)", yticks=[])
 

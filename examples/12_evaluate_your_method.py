@@ -12,8 +12,7 @@ data are made with one forward solution, and inverted with another, as in real l
 # ---------------------
 # The methods assume that electrodes are where the montage says. In truth, each is some
 # 5 mm away. Without an error of this kind, the comparison would be an "inverse crime":
-# Without an error of this kind, the comparison would be an "inverse crime": easier than
-# any real recording.
+# easier than any real recording.
 import matplotlib.pyplot as plt
 import mne
 import numpy as np

@@ -86,6 +86,7 @@ mne_deepsif.plot_compare_estimates(
     {"sub-01": stcs[0], "sub-02": stcs[1], "average of eight": average},
     initial_time=0.0,
     views=["lateral"],
+    threshold=0.1,
 )
 
 # %%

@@ -5,6 +5,7 @@
 
 import copy
 import os
+from collections import deque
 from dataclasses import replace
 
 import mne
@@ -19,14 +20,17 @@ from .inverse.plan import (
     log_explained,
     make_plan,
     make_stc,
+    one_blas_thread,
     warn_constant,
     warn_lost_band,
     warn_wrong_units,
 )
 from .inverse.windows import chunks, window_starts
+from .network.device import open_threads
 from .trust.verdict import warn_if_disordered, warn_if_unusual
 
 _GROUP = 32  # windows estimated together
+_PIECE = 2**26  # bytes; a larger piece of raw has no more windows than a group
 _DENSE = 2**29  # bytes; a larger estimate of raw stays in patterns until it is used
 
 
@@ -298,30 +302,56 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else n_rows, n_times)
     sources = np.full((n_rows, n_times), np.nan, np.float32)
-    power, known, told = Power(), False, False
+    n_windows = _count_windows(plan, n_rows / decim)
     pieces = [
         [first + bound for bound in piece]
         for first, last in spans
-        for piece in chunks(last - first, plan.window, _GROUP)
+        for piece in chunks(last - first, plan.window, n_windows)
     ]
+    power = Power()
     bar = ProgressBar(pieces, mesg="Estimating", unit=" pieces")
-    for first, last, begin, end in bar:
-        data = raw.get_data(start=first, stop=last)
-        check = not known
-        if check:  # once, and before hours of work
-            known = warn_wrong_units(data[plan.picks], plan)
-        skip = -(begin - start) % decim  # to the next sample to keep
-        keep = slice(begin - first + skip, end - first, decim)
-        estimate = estimate_sources(data, plan, rows, keep, check_reference=check)
+    for at, estimate in _estimate_pieces(bar, raw, plan, rows, start, decim):
         power += estimate.power
-        if check and not told:
-            told = warn_if_disordered(estimate.data, plan)
-        at = (begin - start + skip) // decim
         sources[:, at : at + estimate.sources.shape[1]] = estimate.sources
     log_explained(power)
     warn_constant(power, plan)
     warn_lost_band(power, plan)
     return sources, activity
+
+
+def _count_windows(plan, n_kept):
+    """Return how many windows a piece of raw has: the more, the fewer have a seam."""
+    n_channels, n_times = len(plan.picks), max(1, plan.window // 2)
+    most = int(_PIECE / n_times / (8 * n_channels + 4 * n_kept))
+    return min(max(most, _GROUP), 4 * _GROUP)
+
+
+def _estimate_pieces(pieces, raw, plan, rows, start, decim):
+    """Yield the place in the estimate and the estimate of each piece, in order.
+
+    Each thread of torch estimates pieces of its own.
+    """
+    known, told, running = False, False, deque()
+    pool = open_threads(plan.model.device)
+    with one_blas_thread(), pool as (threads, n_threads):
+        for first, last, begin, end in pieces:
+            data = raw.get_data(start=first, stop=last)
+            check = not known
+            if check:  # once, and before hours of work
+                known = warn_wrong_units(data[plan.picks], plan)
+            skip = -(begin - start) % decim  # to the next sample to keep
+            keep = slice(begin - first + skip, end - first, decim)
+            job = threads.submit(
+                *(estimate_sources, data, plan, rows, keep), check_reference=check
+            )
+            running.append(((begin - start + skip) // decim, job))
+            if check and not told:
+                told = warn_if_disordered(job.result().data, plan)
+            if check or len(running) > n_threads:
+                at, job = running.popleft()
+                yield at, job.result()
+        for at, job in running:
+            yield at, job.result()
 
 
 def _check_memory(n_rows, n_times):

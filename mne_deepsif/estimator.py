@@ -1,6 +1,7 @@
 """DeepSIFEstimator: fit on a forward solution, predict, save and read."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,9 +28,9 @@ from .network.device import check_device
 from .network.encoder import N_KERNELS
 from .simulation.ingredients import Library
 from .training.batches import TrainingLeadfield
-from .training.personal import make_personal_leadfield
+from .training.personal import draft_personal_leadfield
 from .training.score import score_estimates
-from .training.trainer import Trainer, TrainingOptions
+from .training.trainer import Trainer, TrainingOptions, load_optimizer
 
 # The library of a fit from given weights, which know such waveforms: as good as the
 # full one, and there much sooner (doc/decisions.rst). Its patches are not used, since
@@ -262,11 +263,15 @@ class DeepSIFEstimator(BaseEstimator):
         fingerprint = make_fingerprint(fwd, leadfield)
         is_personal = start is not None and self.encoder == "backprojection"
         if is_personal:
-            library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
             scans = start.network.sizes.get("scan_width", 0) > 0
-            leadfields = make_personal_leadfield(
-                leadfield, fwd, parcels, library.background, scans, seed
-            )
+            logger.info("Making forward solutions with usual errors, to train on ...")
+            with ThreadPoolExecutor(1) as pool:  # while the library is simulated
+                draft = pool.submit(
+                    draft_personal_leadfield, leadfield, fwd, parcels, scans, seed
+                )
+                pool.submit(load_optimizer)
+                library = self._resolve_library(parcels, sfreq, **_SHORT_LIBRARY)
+            leadfields = draft.result().complete(library.background)
         else:
             leadfields = [make_training_leadfield(leadfield, self.encoder)]
             library = self._resolve_library(parcels, sfreq)
@@ -340,6 +345,16 @@ class DeepSIFEstimator(BaseEstimator):
 
     def _train(self, network, leadfields, library, options, device):
         progress = mne.utils.ProgressBar(self.n_steps, mesg="Training", unit=" updates")
+        n_shown = 0
+
+        def show(trainer):
+            nonlocal n_shown
+            progress.update(trainer.step)
+            if len(trainer.history) > n_shown:
+                n_shown = len(trainer.history)
+                n_updates, loss = trainer.history[-1]
+                logger.info("Validation loss %.4f after %d updates.", loss, n_updates)
+
         trainer = Trainer(
             network,
             library,
@@ -347,7 +362,7 @@ class DeepSIFEstimator(BaseEstimator):
             options,
             device=device,
             checkpoint=self.checkpoint,
-            callback=lambda trainer: progress.update(trainer.step),
+            callback=show,
         )
         if trainer.run():
             logger.info(
@@ -503,6 +518,7 @@ def _describe(model):
 
 def _compare_estimates(network, trainer):
     """Score the network at the start and the trained one on the held-out windows."""
+    logger.info("Estimating held-out patches with the weights before and after ...")
     drawn = [[part[:_N_SCORED] for part in batch] for batch in trainer.validation]
     before, after = (
         score_estimates(one, trainer.validation_batches, drawn)

@@ -291,6 +291,7 @@ def test_raw_has_no_seams(
     evoked = mne.EvokedArray(raw.get_data(), raw.info)
     whole = apply_deepsif(evoked, eeg_fwd, cov, **kwargs).data
     monkeypatch.setattr(apply_module, "_GROUP", 8)
+    monkeypatch.setattr(apply_module, "_PIECE", 0)
     windowed.calls.clear()
     stc = apply_deepsif_raw(raw, eeg_fwd, cov, **kwargs)
     assert (len(windowed.calls) > 1) == (n_windows > 5)
@@ -305,6 +306,7 @@ def test_embedded_weights_have_no_seams(eeg_info, eeg_fwd, cov, monkeypatch):
     operator = make_deepsif_operator(eeg_info, eeg_fwd, cov)
     whole = apply_deepsif(mne.EvokedArray(raw.get_data(), eeg_info), operator).data
     monkeypatch.setattr(apply_module, "_GROUP", 3)
+    monkeypatch.setattr(apply_module, "_PIECE", 0)
     peak = np.abs(whole).max()
     assert_allclose(apply_deepsif_raw(raw, operator).data, whole, atol=1e-4 * peak)
     epochs = mne.make_fixed_length_epochs(raw, 0.4, preload=True)
@@ -420,6 +422,7 @@ def test_raw_that_cannot_fit(raw, eeg_fwd, cov, windowed, monkeypatch):
 def microvolts(eeg_info, windowed, monkeypatch):
     """Return a recording in µV of several pieces, and its pieces."""
     monkeypatch.setattr(apply_module, "_GROUP", 8)
+    monkeypatch.setattr(apply_module, "_PIECE", 0)
     raw = mne.io.RawArray(1e6 * noise((32, 5000)), eeg_info)
     length = window_length(windowed.n_times, windowed.sfreq, eeg_info["sfreq"])
     pieces = list(chunks(5000, length, 8))

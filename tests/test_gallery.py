@@ -1,9 +1,13 @@
-"""Pages of the gallery, run as a user would run them."""
+"""Pages of the gallery where MNE's sample dataset is installed.
+
+``.ci/run`` runs all of them without it, when it builds the documentation.
+"""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "sample"
+PAGES = sorted(page.stem for page in (ROOT / "examples").glob("*.py"))
 
 
 def run_page(name, folder, **environment):
@@ -23,30 +28,25 @@ def run_page(name, folder, **environment):
         **dict(cwd=folder, env=environment, capture_output=True, text=True),
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert not any(folder.iterdir()), "a page leaves no files"
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["00_first_estimate", "01_beside_dspm", "04_no_mri"])
-def test_page(name, tmp_path):
-    """The pages that a user meets first run to their end, and leave no other file."""
-    run_page(name, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} <= {"first_estimate.png"}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs the project's ../shared/data")
-def test_individual_head_of_the_sample_dataset(tmp_path):
-    """Where MNE's sample dataset lies as MNE unpacks it, its subject is taken."""
-    folder = tmp_path / "MNE-sample-data"
-    recording, subjects = folder / "MEG" / "sample", folder / "subjects"
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """Lay out the recording as MNE unpacks its sample dataset; the forward is ours."""
+    if not SAMPLE.is_dir():
+        pytest.skip("needs the project's ../shared/data")
+    home = tmp_path_factory.mktemp("mne_data")
+    recording = home / "MNE-sample-data" / "MEG" / "sample"
+    subjects = home / "MNE-sample-data" / "subjects"
     recording.mkdir(parents=True)
     subjects.mkdir()
-    subject, bem = subjects / "sample", SAMPLE / "sample_fs5" / "bem"
-    subject.symlink_to(SAMPLE / "sample_fs5")
+    (subjects / "sample").symlink_to(SAMPLE / "sample_fs5")
     for name in ("ave", "cov"):
         fname = f"sample_audvis-{name}.fif"
         (recording / fname).symlink_to(SAMPLE / fname)
+    bem = SAMPLE / "sample_fs5" / "bem"
     src = mne.read_source_spaces(bem / "sample_fs5-src.fif")
     for one in src:
         one["subject_his_id"] = "sample"  # as in the dataset
@@ -59,7 +59,28 @@ def test_individual_head_of_the_sample_dataset(tmp_path):
         meg=False,
     )
     mne.write_forward_solution(recording / "sample_audvis-eeg-oct-6-fwd.fif", fwd)
+    return home
+
+
+@pytest.mark.slow
+def test_individual_head_of_the_sample_dataset(sample, tmp_path):
+    """Where MNE's sample dataset is, its subject is taken."""
     said = run_page(
-        "06_individual_head", tmp_path, MNE_DATASETS_SAMPLE_PATH=str(tmp_path)
+        "06_individual_head", tmp_path, MNE_DATASETS_SAMPLE_PATH=str(sample)
     )
     assert said.startswith("sample <Forward | MEG channels: 0 | EEG channels: 60")
+
+
+@pytest.mark.slow
+def test_methods_on_the_sample_dataset(sample, tmp_path):
+    """There, the three methods meet a real response, too."""
+    said = run_page("01_beside_dspm", tmp_path, MNE_DATASETS_SAMPLE_PATH=str(sample))
+    distances = re.findall(r"peak (\d+) mm from the transverse temporal gyrus", said)
+    assert len(distances) == 3 and all(int(text) < 70 for text in distances)
+
+
+def test_all_pages_with_the_dataset_are_tested():
+    """A page that takes real data where they are is run on them, too."""
+    texts = {page: (ROOT / "examples" / f"{page}.py").read_text() for page in PAGES}
+    branching = {page for page, text in texts.items() if "has_dataset(" in text}
+    assert branching == {"01_beside_dspm", "06_individual_head"}

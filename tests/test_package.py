@@ -136,6 +136,20 @@ def test_conda_recipe_has_the_dependencies():
     assert f'python_min: "{least}"' in recipe
 
 
+def test_address_is_everywhere_or_nowhere():
+    """There is none yet; packaging/README.md says where it goes, once there is."""
+    files = ("pyproject.toml", "packaging/conda/recipe.yaml", "CITATION.cff")
+    project, recipe, citation = (ROOT.joinpath(f).read_text("utf-8") for f in files)
+    states = [
+        "urls" in tomllib.loads(project)["project"],
+        "ADDRESS" not in recipe,
+        "\nrepository-code: " in citation,
+    ]
+    assert len(set(states)) == 1, dict(zip(files, states, strict=True))
+    told = (ROOT / "packaging" / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{file}`" in told for file in files)
+
+
 def _normal(name):
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 

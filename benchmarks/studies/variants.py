@@ -56,7 +56,7 @@ VARIANTS = {
     "half of each": (model, dict(prior_variances=share(0.5))),
     "patches only": (model, dict(prior_variances=share(1.0))),
     "prior of 512 ms only": (model, dict(_HANDICAPS=(0.0, np.inf), _HANDICAP=np.inf)),
-    "prior of one source only": (model, dict(_HANDICAP=-np.inf)),
+    "prior of one source only": (model, dict(_HANDICAP=-1e6)),
     "no prior of one source": (model, dict(_HANDICAP=np.inf)),
     "no prior of 128 ms": (model, dict(_HANDICAPS=(0.0, np.inf))),
     "no handicaps": (model, dict(_HANDICAPS=(0.0, 0.0), _HANDICAP=0.0)),

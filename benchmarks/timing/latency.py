@@ -41,7 +41,7 @@ PARTS = {
         (model.PreparedPrior, "_find_prior"),
         (model.PreparedPrior, "_spectrum"),
         (model.PreparedPrior, "_judge"),
-        (model.PreparedPrior, "_decide"),
+        (model.PreparedPrior, "_combine"),
     ],
     "resampling": [
         *((model, "cut"), (model, "overlap_add")),

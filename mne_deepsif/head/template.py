@@ -19,6 +19,10 @@ from .helmet import check_template_helmet
 
 SUBJECT = "fsaverage5"
 _MAX_STRAIN = 0.01  # of a head to MRI transform; files have single precision
+_ANNOUNCEMENT = (
+    "Computing a forward solution on %s. The first one takes longer, since the head "
+    "is made and kept ..."
+)
 _EEG_CONDUCTIVITY = (0.3, 0.006, 0.3)
 _BEM_IDS = (
     FIFF.FIFFV_BEM_SURF_ID_BRAIN,
@@ -306,6 +310,7 @@ def make_template_forward(
     kinds = {"eeg", "mag", "grad"} & set(info.get_channel_types())
     _check_positions(info, kinds)
     ignore_ref = _can_ignore_references(info)
+    logger.info(_ANNOUNCEMENT, head)
     with _without_details(verbose):
         trans = make_template_trans(info) if trans is None else _read_trans(trans)
         if "eeg" in kinds:

@@ -3,7 +3,6 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from scipy import sparse
 from ..head.parcels import Parcels
 from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
-from ..network.one_source import OneSource
+from ..network.one_source import SHARPNESS, OneSource
 from ..network.prior import (
     CorticalPrior,
     Explained,
@@ -36,12 +35,13 @@ from .windows import (
     window_starts,
 )
 
-_BATCH = 64  # windows that go through the network at once
+_BATCH = 128  # windows that go through the network at once
 # windows per longest one, without overlap: those that the network sees, of estimates
 _SEEN, _SHORT = (1, 4), 8
-# how much better than the prior of the longest windows another must be: that of each
-# length, that of one source (minus twice the log likelihood)
-_HANDICAPS, _HANDICAP = (0.0, 8.0), 4.0
+# how much better than that of the longest windows a prior must be to count as much:
+# that of each length, that of one source (minus twice the log likelihood)
+_HANDICAPS, _HANDICAP = (0.0, 8.0), -4.0
+_NEGLIGIBLE = 0.02  # weight of a prior
 _INDEPENDENT = 125.0  # Hz; samples that come faster tell no more
 
 
@@ -239,7 +239,9 @@ class PreparedModel:
         """Return the length of a window in samples of the data."""
         return window_length(self.model.n_times, self.model.sfreq, sfreq)
 
-    def estimate(self, data, sfreq, *, mixing=None, fit=False, keep=slice(None)):
+    def estimate(
+        self, data, sfreq, *, band=None, mixing=None, fit=False, keep=slice(None)
+    ):
         """Estimate the activity.
 
         Parameters
@@ -248,6 +250,9 @@ class PreparedModel:
             As in :meth:`Model.estimate`.
         sfreq : float
             Sampling rate of the data (Hz).
+        band : float | None
+            Highest frequency in the data (Hz), as ``info["lowpass"]``. None is half of
+            the sampling rate. Of slower data, fewer samples are independent.
         mixing : array or sparse array of shape (n_rows, n_parcels) | None
             Sums of the activity to return instead. With ``has_patterns``, it has one
             column for each pattern.
@@ -270,14 +275,15 @@ class PreparedModel:
         first = (n_total - n_times) // 2
         start, stop, step = keep.indices(n_times)
         keep = slice(first + start, first + stop, step)
-        sources, fitted, length = self._estimate_padded(padded, length, mixing)
+        rate = independent_rate(sfreq, band)
+        sources, fitted, length = self._estimate_padded(padded, length, mixing, rate)
         sources = overlap_add(sources, length, n_total, keep)
         if not fit:
             return sources
         whole = slice(first, first + n_times)
         return sources, overlap_add(fitted, length, n_total, whole)
 
-    def _estimate_padded(self, padded, length, mixing):
+    def _estimate_padded(self, padded, length, mixing, rate):
         """Return estimates in windows, (..., n_windows, n_rows, n_times), fit, length.
 
         The fit is in windows as well.
@@ -334,7 +340,7 @@ class Judged(NamedTuple):
     variances : tensor of shape (n_windows, 2 * n_parcels)
         The prior.
     cost, weights, predicted, noise : tensor
-        As :class:`Explained`. The cost includes what other priors are let off.
+        As :class:`Explained`. The cost includes the handicap.
     """
 
     modes: torch.Tensor
@@ -365,10 +371,10 @@ class PreparedPrior(PreparedModel):
     """A model whose network gives the prior, and a whitened leadfield.
 
     The network looks at windows of its length and at windows of a quarter of it.
-    Estimates are made in windows of an eighth, each with the prior of a long window
-    around it, unless another prior makes its data much more likely: that of a quarter
-    around it, or that of a single source. So what is weak in a long window is found at
-    its own time, and what is weak at all times is found in the long one.
+    Estimates are made in windows of an eighth. Each is the mean over several priors,
+    weighed by how likely they make its data: those of the long windows and of the
+    quarters around it, and that of a single source. So what is weak in a long window is
+    found at its own time, and what is weak at all times is found in the long one.
 
     Parameters
     ----------
@@ -404,7 +410,7 @@ class PreparedPrior(PreparedModel):
         """Return the length of a long window in samples of the data."""
         return 2 * _SHORT * window_hop(self.model.n_times, self.model.sfreq, sfreq)
 
-    def _estimate_padded(self, padded, length, mixing):
+    def _estimate_padded(self, padded, length, mixing, rate):
         n_total, n_times = padded.shape[-1], self.model.n_times
         short = length // _SHORT
         windows = cut(padded, short, max(1, n_times // _SHORT))
@@ -422,14 +428,14 @@ class PreparedPrior(PreparedModel):
         around = torch.as_tensor(np.concatenate(around, 1), device=self.gain.device)
         with torch.inference_mode():
             found = self._estimate_local(
-                seen, windows.reshape(-1, *windows.shape[-2:]), around, mixing
+                seen, windows.reshape(-1, *windows.shape[-2:]), around, mixing, rate
             )
         shape = windows.shape[:-2]
         sources, fitted = (x.reshape(*shape, *x.shape[-2:]).mT for x in found)
         return sources, fitted, short
 
-    def _estimate_local(self, seen, windows, around, mixing):
-        """Estimate windows with the prior of one that the network sees, or their own.
+    def _estimate_local(self, seen, windows, around, mixing, rate):
+        """Estimate windows with their own priors and those that the network sees.
 
         Return sources and fit, (n_windows, n_times, n_rows or n_channels).
         """
@@ -438,7 +444,7 @@ class PreparedPrior(PreparedModel):
         data, scale = self._scale(windows)
         parts = (x.split(_BATCH) for x in (data, around))
         parts = [
-            self._estimate_batch(*part, priors, sums)
+            self._estimate_batch(*part, priors, sums, rate)
             for part in zip(*parts, strict=True)
         ]
         sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -460,12 +466,10 @@ class PreparedPrior(PreparedModel):
             mixing = sparse.csr_array(mixing)
             used = np.unique(mixing.indices)
             if 0 < len(used) < mixing.shape[1] // 2:
-                mixing, prior = mixing[:, used], copy.copy(prior)
-                fine = patch = used
+                mixing, fine, patch = mixing[:, used], used, used
                 if self.has_patterns:
                     fine, patch = used[used < n_fine], used[used >= n_fine] - n_fine
-                prior.fine, prior.parcel = prior.fine[:, fine], prior.parcel[fine]
-                prior.profiles = prior.profiles[patch]
+                prior = prior.restrict(fine, patch)
         return Sums(prior, _mixing_to_tensor(mixing, self.gain.device))
 
     def _find_priors(self, seen):
@@ -494,50 +498,93 @@ class PreparedPrior(PreparedModel):
     def _spectrum(self, variances):
         return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
 
-    def _estimate_batch(self, data, around, priors, sums):
+    def _estimate_batch(self, data, around, priors, sums, rate):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
         near = priors[near]
-        return self._decide(self._judge(data), around, near, self._spectrum(near), sums)
+        spectrum = self._spectrum(near)
+        return self._combine(
+            self._judge(data, rate), around, near, spectrum, sums, rate
+        )
 
-    def _judge(self, data):
+    def _judge(self, data, rate):
         """Explain windows by a single source."""
         data = data.float()
         modes, rest = split_modes(self.prior, data)
-        own = self.one_source.variances(modes, rest, self._n_independent(modes))
+        n_independent = self._n_independent(modes, rate)
+        own = self.one_source.variances(modes, rest, n_independent)
         each = torch.arange(len(data), device=data.device)
         best = self._spectrum(own).explain(modes, rest, each)
-        best = best._replace(cost=best.cost + _HANDICAP / self._n_independent(modes))
+        best = best._replace(cost=best.cost + _HANDICAP / n_independent)
         return Judged(modes, rest, own, *best)
 
-    def _n_independent(self, windows):
+    def _n_independent(self, windows, rate):
         """Return how many samples of windows of estimates count as independent."""
-        return windows.shape[2] * min(1.0, _INDEPENDENT / self.model.sfreq)
+        return windows.shape[2] / self.model.sfreq * rate
 
-    def _decide(self, judged, around, priors, spectrum, sums):
-        """Estimate windows with their own prior or one around them.
+    def _combine(self, judged, around, priors, spectrum, sums, rate):
+        """Estimate windows with their own prior and those around them.
 
-        ``around`` has two columns for each length of windows that the network sees.
+        The estimate is the mean over the priors, weighed by how likely they make the
+        data. ``around`` has two columns for each length of windows that the network
+        sees.
         """
-        modes, rest, variances, *best = judged
-        best = Explained(*best)
+        modes, rest, variances, *own = judged
+        n_independent = self._n_independent(modes, rate)
+        costs = [own[0]]
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
-            other = spectrum.explain(modes, rest, which)
-            handicap = handicap / self._n_independent(modes)
-            other = other._replace(cost=other.cost + handicap)
-            better = other.cost < best.cost
-            best = _choose(better, other, best)
-            variances = torch.where(better[:, None], priors[which], variances)
-        estimate = sums.prior.estimate(variances, best.weights)
+            cost, _ = spectrum.cost(modes, rest, which)
+            costs.append(cost + handicap / n_independent)
+        costs = torch.stack(costs)
+        shares = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)
+        shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
+        shares = shares / shares.sum(0)
+        estimate, predicted = 0.0, torch.zeros_like(modes)
+        for which, share in zip([None, *around.T], shares, strict=True):
+            used = share.nonzero()[:, 0]
+            share = share[used, None, None]
+            if which is None:
+                best, prior = Explained(*(x[used] for x in own)), variances[used]
+            else:
+                which = which[used]
+                best = spectrum.explain(modes[used], rest[used], which)
+                prior = priors[which]
+            predicted.index_add_(0, used, share * best.predicted)
+            part = self._sum(sums, prior, share * best.weights)
+            estimate += part.new_zeros(len(modes), *part.shape[1:]).index_add_(
+                0, used, part
+            )
+        fitted = predicted.mT @ self.prior.modes.T
+        product = (modes * predicted).sum((1, 2))
+        return estimate, fitted, product, predicted.square().sum((1, 2))
+
+    def _sum(self, sums, variances, weights):
+        """Estimate sums of activity, (n_windows, n_times, n_rows)."""
+        estimate = sums.prior.estimate(variances, weights)
         if not self.has_patterns:
             estimate = sum(estimate.chunk(2, 1))
-        estimate = _mix(sums.matrix, estimate).mT
-        fitted = best.predicted.mT @ self.prior.modes.T
-        product = (modes * best.predicted).sum((1, 2))
-        return estimate, fitted, product, best.predicted.square().sum((1, 2))
+        return _mix(sums.matrix, estimate).mT
+
+
+def independent_rate(sfreq, band=None):
+    """Return how many independent samples data have per second.
+
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate (Hz).
+    band : float | None
+        Highest frequency in the data (Hz). None or 0 if unknown.
+
+    Returns
+    -------
+    rate : float
+        Independent samples per second.
+    """
+    return min(_INDEPENDENT, sfreq, 2 * band if band else np.inf)
 
 
 def _check_finite(answer):
@@ -567,14 +614,6 @@ def _common_scale(product, power, around):
     ]
     product, power = (one[first] + one[last] for one in total)
     return product / power.clamp_min(1e-300)
-
-
-def _choose(better, one, other):
-    """Take one where it is better, and the other elsewhere."""
-    pairs = zip(one, other, strict=True)
-    return Explained(
-        *(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
-    )
 
 
 def _mix(mixing, estimate):

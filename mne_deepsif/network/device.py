@@ -6,6 +6,8 @@
 import copy
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -43,6 +45,36 @@ def check_device(device="auto"):
             f"got {device!r}: {reason}."
         ) from None
     return name
+
+
+@contextmanager
+def open_threads(device="auto"):
+    """Open a pool of threads for estimates that do not depend on each other.
+
+    Each uses one thread of torch. Two estimates on a core each take less time than one
+    on both, which cannot share out all that it does.
+
+    Parameters
+    ----------
+    device : str
+        Torch device of the estimates. A GPU gets a single thread.
+
+    Yields
+    ------
+    threads : concurrent.futures.Executor
+        The pool.
+    n_threads : int
+        Number of its threads: that of torch.
+    """
+    n_torch = torch.get_num_threads()
+    n_threads = n_torch if resolve_device(device) == "cpu" else 1
+    try:
+        with ThreadPoolExecutor(
+            n_threads, initializer=torch.set_num_threads, initargs=(1,)
+        ) as threads:
+            yield threads, n_threads
+    finally:  # threads that begin later have the number that was set last
+        torch.set_num_threads(n_torch)
 
 
 def resolve_precision(precision, device):

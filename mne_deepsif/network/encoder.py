@@ -173,9 +173,13 @@ def scan(patterns, kernels):
         root mean square over components, scales and parcels.
     """
     rows = patterns.mT.contiguous()
-    scores = (rows @ kernels[0]).abs()
-    for kernel in kernels[1:]:  # the largest so far: less memory than all at once
-        scores = torch.maximum(scores, (rows @ kernel).abs())
+    scores = []
+    for kernel in kernels.chunk(N_SCALES, 2):  # small enough for the processor's cache
+        score = (rows @ kernel[0]).abs_()
+        for other in kernel[1:]:  # the largest so far
+            score = torch.maximum(score, (rows @ other).abs_())
+        scores.append(score)
+    scores = torch.cat(scores, 2)
     size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
     size = size / scores.shape[2] ** 0.5
     return scores / torch.where(size > 0, size, 1.0)

@@ -7,7 +7,8 @@ import torch
 
 from .prior import _FLOOR, pad_by_owner
 
-_SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
+SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
+_FEW = 16  # windows
 _MISFIT = 0.1  # of the data's power, which no topography explains
 
 
@@ -30,20 +31,25 @@ class OneSource:
     """
 
     def __init__(self, prior, points, owner):
-        self._prior = prior
+        self._prior, self._n_scales = prior, len(points)
         topographies = torch.nn.functional.normalize(points @ prior.modes, dim=2)
-        topographies = pad_by_owner(
-            topographies.transpose(0, 1), owner, prior.n_parcels
-        )
-        # (n_most, n_scales * n_parcels, n_modes): one block for each point of a parcel
-        self._topographies = topographies.permute(1, 2, 0, 3).flatten(1, 2).contiguous()
-        weights = pad_by_owner(
-            torch.ones(len(owner)).to(points), owner, prior.n_parcels
-        )
-        weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
-        # all parcels are as likely, and so are the points within; no point, no source
-        weights = weights.T[:, None].expand(-1, len(points), -1)
-        self._log_weights = weights.flatten(1).log()[..., None]
+        topographies = topographies.transpose(0, 1)
+        counts = torch.bincount(owner, minlength=prior.n_parcels)
+        # parcels with most points first: those that have one more are a prefix
+        order = torch.argsort(counts, descending=True, stable=True)
+        self._place = torch.argsort(order)
+        topographies = pad_by_owner(topographies, self._place[owner], prior.n_parcels)
+        # all parcels are as likely, and so are the points within
+        self._log_weights = -counts[order].clamp_min(1).log()[:, None]
+        # (n_scales * n_with, n_modes): a block for the first point of each parcel that
+        # has one, one for the second, and so on
+        self._blocks = [
+            topographies[: int((counts > index).sum()), index]
+            .transpose(0, 1)
+            .flatten(0, 1)
+            .contiguous()
+            for index in range(topographies.shape[1])
+        ]
 
     def variances(self, modes, rest, n_independent):
         """Compute prior variances of windows.
@@ -63,25 +69,41 @@ class OneSource:
         """
         n_parcels = self._prior.n_parcels
         power = modes.square().sum((1, 2)) + rest
-        share = self._explained(modes) / power.clamp_min(1e-30)
-        exponent = _SHARPNESS * self._prior.n_channels * n_independent / 2
-        missed = (1 - share).clamp_min(0) + _MISFIT
-        log = self._log_weights - exponent * missed.log()
-        likely = log.flatten(0, 1).softmax(0).unflatten(0, log.shape[:2]).sum(0)
-        *fine, patch = likely.T.unflatten(1, (-1, n_parcels)).unbind(1)
+        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
+        likely = self._posterior(modes, power.clamp_min(1e-30), exponent)
+        *fine, patch = likely[:, self._place].mT
         likely = torch.stack([sum(fine), patch], 1)
         total = likely.sum(1, keepdim=True)
         parts = torch.where(total > 0, likely / total.clamp_min(1e-30), 0.5)
         return (parts * (n_parcels * total + _FLOOR)).flatten(1)
 
-    def _explained(self, modes):
-        """Return the power that each topography explains, (..., n_windows)."""
-        explained = modes.new_zeros(*self._topographies.shape[:2], len(modes))
-        score = torch.empty_like(explained[0])
+    def _posterior(self, modes, power, exponent):
+        """Return probabilities (n_scales, n_parcels, n_windows), in order of blocks."""
         at_times = modes.permute(2, 1, 0).contiguous()
-        # one time after the other: the sums stay in the processor's cache
-        for total, block in zip(explained, self._topographies, strict=True):
-            for data in at_times:
-                torch.mm(block, data, out=score)
-                total.addcmul_(score, score)
-        return explained
+        n_with = [len(block) // self._n_scales for block in self._blocks]
+        logs = [_explained(block, at_times) for block in self._blocks]
+        for log, n in zip(logs, n_with, strict=True):
+            missed = log.div_(power).neg_().add_(1).clamp_min_(0).add_(_MISFIT)
+            missed.log_().mul_(-exponent)
+            log.view(self._n_scales, n, -1).add_(self._log_weights[:n])
+        largest = torch.stack([log.amax(0) for log in logs]).amax(0)
+        shape = (self._n_scales, self._prior.n_parcels, len(modes))
+        likely = torch.zeros(shape, device=modes.device)
+        for log, n in zip(logs, n_with, strict=True):
+            likely[:, :n] += log.sub_(largest).exp_().view(self._n_scales, n, -1)
+        return likely / likely.sum((0, 1))
+
+
+def _explained(block, at_times):
+    """Return the power that each topography explains, (n_rows, n_windows)."""
+    n_windows = at_times.shape[2]
+    if n_windows < _FEW:  # to read the topographies takes longest: all times at once
+        score = block @ at_times.transpose(0, 1).flatten(1)
+        return score.square_().unflatten(1, (-1, n_windows)).sum(1)
+    total = (block @ at_times[0]).square_()
+    score = torch.empty_like(total)
+    # one time after the other: the sums stay in the processor's cache
+    for data in at_times[1:]:
+        torch.mm(block, data, out=score)
+        total.addcmul_(score, score)
+    return total

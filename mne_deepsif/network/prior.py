@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -96,18 +97,41 @@ class CorticalPrior:
         self.modes = _leading_modes(torch.cat([fine, patch], 1))
         self.fine, self.parcel = self.modes.T @ fine, parcel
         self.patch = self.modes.T @ patch
-        rows, columns = torch.triu_indices(*[len(self.fine)] * 2, device=fine.device)
-        self._triangle = rows, columns
-        self._full = torch.zeros(
-            len(self.fine), len(self.fine), dtype=torch.long, device=fine.device
-        )
-        self._full[rows, columns] = torch.arange(len(rows), device=fine.device)
-        self._full[columns, rows] = self._full[rows, columns]
+        n_modes, device = len(self.fine), fine.device
+        rows, columns = torch.triu_indices(n_modes, n_modes, device=device)
+        # where the upper triangle is in a matrix, and a matrix in the triangle
+        self._upper = rows * n_modes + columns
+        full = torch.zeros(n_modes, n_modes, dtype=torch.long, device=device)
+        full[rows, columns] = torch.arange(len(rows), device=device)
+        self._full = (full + full.triu(1).T).flatten()
+        self._twice = torch.where(rows == columns, 1.0, 2.0)  # for the lower one
         blocks = pad_by_owner(self.fine.T, parcel, self.n_parcels).mT
         squares = [part @ part.mT for part in blocks.split(64)]
         squares = torch.cat([part[:, rows, columns] for part in squares])
         patches = self.patch.T[:, rows] * self.patch.T[:, columns]
         self._squares = torch.cat([squares, patches])
+        self._active = torch.arange(self.n_parcels, device=fine.device)
+
+    def restrict(self, fine, patch):
+        """Return what estimates only some coefficients, which takes less time.
+
+        Parameters
+        ----------
+        fine, patch : array of int
+            The fine patterns and the parcels to estimate.
+
+        Returns
+        -------
+        prior : CorticalPrior
+            Only for :meth:`estimate`.
+        """
+        prior = copy.copy(self)
+        prior.fine, prior.parcel = self.fine[:, fine], self.parcel[fine]
+        profiles = self.profiles[patch]
+        prior._active = profiles.any(0).nonzero()[:, 0]  # patches that reach there
+        prior.profiles = profiles[:, prior._active]
+        prior.patch = self.patch[:, prior._active]
+        return prior
 
     def scan_kernels(self, points, owner, regularization=0.1):
         """Compute kernels that tell how well single topographies explain the data.
@@ -160,9 +184,8 @@ class CorticalPrior:
             Summed over times. All the same where the prior variances are right, up to
             chance. A parcel that explains more than its variance allows has more.
         """
-        rows, columns = self._triangle
-        twice = torch.where(rows == columns, 1.0, 2.0)  # the triangle holds half
-        expected = (inverse[:, rows, columns] * twice) @ self._squares.T
+        half = inverse.flatten(1).index_select(1, self._upper) * self._twice
+        expected = half @ self._squares.T
         fine = (weights.mT @ self.fine).square().sum(1)
         total = torch.zeros(len(fine), self.n_parcels, device=fine.device)
         fine = total.index_add(1, self.parcel, fine)
@@ -171,7 +194,8 @@ class CorticalPrior:
 
     def covariance(self, variances):
         """Compute the covariance of the data's modes: (n_windows, n_modes, n_modes)."""
-        return (variances @ self._squares)[:, self._full]
+        upper = variances @ self._squares
+        return upper.index_select(1, self._full).unflatten(1, (len(self.fine), -1))
 
     def estimate(self, variances, weights):
         """Turn weights of the modes into coefficients.
@@ -191,7 +215,7 @@ class CorticalPrior:
         fine, patch = variances.split(self.n_parcels, 1)
         weights = weights.mT  # rows of all windows in one product, not one for each
         fine = weights @ self.fine * fine[:, None, self.parcel]
-        patch = (weights @ self.patch * patch[:, None]) @ self.profiles.T
+        patch = (weights @ self.patch * patch[:, None, self._active]) @ self.profiles.T
         return torch.cat([fine, patch], 2).mT
 
 
@@ -268,6 +292,23 @@ class Spectrum:
         level = self.values.sum(1) / self.n_channels
         self.level = torch.where(level == 0, 1.0, level)
 
+    def cost(self, data, rest, which):
+        """Compute how likely data are with one of the priors each.
+
+        Parameters
+        ----------
+        data, rest, which : tensor
+            As in :meth:`explain`.
+
+        Returns
+        -------
+        cost : tensor of shape (n_windows,)
+            As in :class:`Explained`.
+        noise : tensor of shape (n_windows, 1)
+            Variance of the most likely noise.
+        """
+        return self._turn(data, rest, which)[:2]
+
     def explain(self, data, rest, which):
         """Explain data by one of the priors each, at the most likely noise level.
 
@@ -285,18 +326,23 @@ class Spectrum:
         explained : Explained
             The likelihood, and what is needed for an estimate.
         """
+        cost, noise, turned, values, vectors = self._turn(data, rest, which)
+        weights = turned / (values + noise)[:, None]
+        predicted = (values[:, None] * weights) @ vectors.mT
+        return Explained(cost, (weights @ vectors.mT).mT, predicted.mT, noise[:, 0])
+
+    def _turn(self, data, rest, which):
+        """Return cost, noise, data as rows along the eigenvectors, and these."""
         values, vectors = self.values[which], self.vectors[which]
         ratios = torch.tensor(_LAMBDAS, device=values.device)
         noise = self.level[which, None] * ratios
-        turned = vectors.mT @ data
+        turned = data.mT @ vectors
         total = values[:, None] + noise[..., None]  # (n_windows, n_ratios, n_modes)
-        power = (turned.square().sum(2)[:, None] / total).sum(2)
+        power = (turned.square().sum(1)[:, None] / total).sum(2)
         log_det = total.log().sum(2)
         n_rest = self.n_channels - values.shape[1]
         cost, noise = _most_likely(noise, power, log_det, rest, n_rest, self.n_channels)
-        weights = turned / (values + noise)[..., None]
-        predicted = vectors @ (values[..., None] * weights)
-        return Explained(cost, vectors @ weights, predicted, noise[:, 0])
+        return cost, noise, turned, values, vectors
 
 
 def split_modes(prior, data):

@@ -113,12 +113,41 @@ class Sensors(NamedTuple):
     ch_types: list
 
 
+class Draft(NamedTuple):
+    """A personal leadfield before the background is known.
+
+    Attributes
+    ----------
+    assumed : CorticalLeadfield
+        The leadfield of the estimates.
+    truths : list of tuple
+        For each truth, the gain of patches, that of parcels, and the background's share
+        of the noise.
+    """
+
+    assumed: CorticalLeadfield
+    truths: list
+
+    def complete(self, background):
+        """Return the personal leadfield.
+
+        Parameters
+        ----------
+        background : array of shape (n_parcels, n_times)
+            Background activity.
+
+        Returns
+        -------
+        personal : PersonalLeadfield
+            The leadfields.
+        """
+        covariance = np.cov(np.asarray(background[:, ::3], np.float32))
+        truths = [_make_truth(*truth, covariance) for truth in self.truths]
+        return PersonalLeadfield(self.assumed, truths)
+
+
 def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
     """Make what training on one forward solution needs.
-
-    A quarter of the data come from the forward itself. For the others, the head is
-    moved and turned within the sensors, electrodes are misplaced, and normals are
-    tilted, each by errors as they are usual.
 
     Parameters
     ----------
@@ -139,6 +168,39 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
     -------
     personal : PersonalLeadfield
         The leadfields.
+
+    See Also
+    --------
+    draft_personal_leadfield : The same, before the background is known.
+    """
+    draft = draft_personal_leadfield(leadfield, fwd, parcels, scans, seed)
+    return draft.complete(background)
+
+
+def draft_personal_leadfield(leadfield, fwd, parcels, scans, seed):
+    """Make what training on one forward solution needs, except for the background.
+
+    A quarter of the data come from the forward itself. For the others, the head is
+    moved and turned within the sensors, electrodes are misplaced, and normals are
+    tilted, each by errors as they are usual.
+
+    Parameters
+    ----------
+    leadfield : Leadfield
+        The leadfield of the estimates.
+    fwd : Forward
+        The forward solution that it was made of.
+    parcels : Parcels
+        The parcellation.
+    scans : bool
+        Whether the network reads the scores of a scan.
+    seed : int
+        Seed of patches and errors.
+
+    Returns
+    -------
+    draft : Draft
+        The leadfields, to be completed.
     """
     rng = np.random.default_rng(seed)
     rr = np.concatenate([s["rr"][s["vertno"]] for s in fwd["src"]])
@@ -163,14 +225,12 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
         power=to_tensor(smoothed.power(2).sum(axis=1) * (n_places / len(inside))),
         inside=torch.ones(n_places),
     )
-    covariance = np.cov(np.asarray(background[:, ::3], np.float32))
     moments = (sparse.diags_array(area) @ patches.activity.T).astype(np.float32)
     exact = _whiten(leadfield, leadfield.vertex_gain, moments)
-    truths = [_make_truth(*exact, covariance, rng) for _ in range(_N_EXACT)]
+    truths = [(*exact, _draw_share(rng)) for _ in range(_N_EXACT)]
     for gain in _draw_gains(leadfield, fwd, rng, _N_TRUTHS - _N_EXACT):
-        whitened = _whiten(leadfield, gain, moments)
-        truths.append(_make_truth(*whitened, covariance, rng))
-    return PersonalLeadfield(assumed, truths)
+        truths.append((*_whiten(leadfield, gain, moments), _draw_share(rng)))
+    return Draft(assumed, truths)
 
 
 def _make_prior(leadfield, parcels, area):
@@ -200,13 +260,17 @@ def _whiten(leadfield, gain, moments):
     return to_tensor(patch_gain).half(), white @ leadfield.vertex_area
 
 
-def _make_truth(patch_gain, background, covariance, rng):
-    """Make what is whitened a truth; in half of them, brain noise is in the noise."""
+def _draw_share(rng):
+    """Draw the share of noise that is brain noise: none in half of the cases."""
+    if rng.random() >= 0.5:
+        return 0.0
+    ratio = np.exp(rng.uniform(np.log(_LEAST_RATIO), np.log(_MOST_RATIO)))
+    return ratio / (1 + ratio)
+
+
+def _make_truth(patch_gain, background, share, covariance):
+    """Make what is whitened a truth; some of its noise is of the brain."""
     power = np.trace(background @ covariance @ background.T) / len(background)
-    share = 0.0
-    if rng.random() < 0.5:
-        ratio = np.exp(rng.uniform(np.log(_LEAST_RATIO), np.log(_MOST_RATIO)))
-        share = ratio / (1 + ratio)
     return Truth(
         patch_gain=patch_gain,
         background=to_tensor(background * np.sqrt(share / power)),

@@ -121,6 +121,11 @@ def _set_threads(n_threads):
     torch.set_num_threads(n_threads)
 
 
+def load_optimizer():
+    """Make torch load what its first optimizer needs (torch._dynamo): some seconds."""
+    torch.optim.AdamW([torch.zeros(1)])
+
+
 class Trainer:
     """Trains a network on simulated batches.
 

@@ -3,11 +3,14 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from mne_deepsif.network.device import (
     check_device,
+    open_threads,
     place_network,
     resolve_device,
     resolve_precision,
@@ -60,3 +63,18 @@ def test_check_device(device):
     assert check_device("auto") == resolve_device("auto")
     with pytest.raises(ValueError, match=f"torch device .* got '{device}': .+"):
         check_device(device)
+
+
+def test_threads():
+    """As many as torch has, with one of torch each; afterwards all is as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with open_threads("cpu") as (threads, n_threads):
+            found = set(threads.map(lambda _: torch.get_num_threads(), range(8)))
+        with ThreadPoolExecutor(1) as later:
+            after = later.submit(torch.get_num_threads).result()
+        assert (n_threads, found) == (2, {1})
+        assert torch.get_num_threads() == after == 2
+    finally:
+        torch.set_num_threads(before)

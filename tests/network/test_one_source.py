@@ -55,7 +55,7 @@ def test_by_hand(one_source, points):
                 unit = topography / np.linalg.norm(topography)
                 share = np.sum((unit @ window) ** 2) / np.sum(window**2)
                 missed = 1 - share + module._MISFIT
-                exponent = module._SHARPNESS * N_CHANNELS * N_TIMES / 2
+                exponent = module.SHARPNESS * N_CHANNELS * N_TIMES / 2
                 weight = missed**-exponent / np.sum(OWNER == parcel)
                 likely[int(size == 2), parcel] += weight
         likely /= likely.sum()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy import sparse
 from scipy.sparse.csgraph import shortest_path
 
 from mne_deepsif.network.encoder import N_SCALES, backprojection_kernels, scan
@@ -326,3 +327,21 @@ def test_scan_without_gain_or_data(prior, points):
     silent = points[0].clone()
     silent[:, 0] = 0  # a vertex that no channel sees
     assert torch.isfinite(scan(data, prior.scan_kernels(silent, points[1]))).all()
+
+
+def test_fewer_coefficients_are_the_same():
+    """Those of some patterns, and of patches that reach beyond some parcels."""
+    rng = np.random.default_rng(5)
+    adjacency = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(9, 9))
+    prior = CorticalPrior(
+        torch.as_tensor(rng.standard_normal((6, 18))).float(),
+        torch.arange(9).repeat(2),
+        torch.as_tensor(rng.standard_normal((6, 9))).float(),
+        torch.as_tensor(patch_profiles(adjacency)).float(),
+    )
+    variances = torch.as_tensor(rng.uniform(size=(3, 18))).float()
+    weights = torch.as_tensor(rng.standard_normal((3, len(prior.fine), 4))).float()
+    fine, patch = np.array([2, 11]), np.array([0, 4])
+    found = prior.restrict(fine, patch).estimate(variances, weights)
+    whole = prior.estimate(variances, weights)
+    assert_allclose(found, whole[:, [*fine, *(18 + patch)]], rtol=1e-5)

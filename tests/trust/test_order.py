@@ -216,6 +216,7 @@ def test_epochs_and_raw_warn_once(
     eeg_fwd, recordings, shuffled, estimator, kind, monkeypatch
 ):
     """Several pieces are estimated, and the first is judged."""
+    monkeypatch.setattr("mne_deepsif.apply._PIECE", 0)
     monkeypatch.setattr("mne_deepsif.apply._GROUP", 2)
     evoked, _, truth = recordings
     for data, wrong in ((evoked, False), (shuffled, True)):
