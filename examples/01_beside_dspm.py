@@ -133,7 +133,6 @@ else:
 # What to conclude
 # ----------------
 # One simulated response proves nothing, and these patches are of the kind that DeepSIF
-# was trained on. On the real response, dSPM may well be closer, as it was on the six
-# trials of our tests (DeepSIF 24 mm, dSPM 6, sLORETA 22). And for the place of a source
-# of a few millimetres, the peak of sLORETA is the better answer. The page on results
-# has all of these, in numbers.
+# was trained on. On the real response, dSPM is closer, at least in the six trials that
+# the page on results reports. And for the place of a source of a few millimetres, the
+# peak of sLORETA is the better answer. That page has both, in numbers.

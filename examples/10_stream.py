@@ -14,7 +14,8 @@ player's place.
 # What is known beforehand
 # ------------------------
 # A simulated recording with spikes of one patch, the template head, and the noise. From
-# these, the operator is made once.
+# these, the operator is made once. The recording is longer than what we receive, as the
+# player would start again at its end.
 import time
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,7 @@ parcels = mne_deepsif.make_template_parcels()
 place = [0.050, -0.030, -0.015]  # MNI coordinates (m)
 seed = np.linalg.norm(parcels.centers - place, axis=1).argmin()
 raw, _, truth = mne_deepsif.simulate_raw(
-    fwd, info, seeds=[seed], n_spikes=10, snr=5.0, duration=12.0, random_state=0
+    fwd, info, seeds=[seed], n_spikes=16, snr=5.0, duration=20.0, random_state=0
 )
 operator = mne_deepsif.make_deepsif_operator(raw.info, fwd, truth.noise_cov)
 
@@ -50,7 +51,7 @@ print(stream, f"final after {stream.delay:.2f} s")
 # Each step of the generator pushes what is new, and yields what has become final.
 def receive(player, source):
     """Push what arrives from the lab streaming layer, for twelve seconds."""
-    end = time.monotonic() + raw.duration
+    end = time.monotonic() + 12.0
     while time.monotonic() < end:
         time.sleep(0.1)
         yield stream.push_lsl(source)
@@ -59,10 +60,9 @@ def receive(player, source):
 
 
 def cut(size=25):
-    """Push pieces of the recording."""
-    for start in range(0, raw.n_times, size):
-        stop = min(start + size, raw.n_times)
-        data, times = raw.get_data(start=start, stop=stop, return_times=True)
+    """Push pieces of the recording, of twelve seconds."""
+    for start in range(0, 3000, size):
+        data, times = raw.get_data(start=start, stop=start + size, return_times=True)
         yield stream.push(data, times)
 
 

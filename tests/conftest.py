@@ -138,7 +138,9 @@ class _Kernel(PreparedModel):
         gram += model.regularization * np.trace(gram) / len(gram) * np.eye(len(gram))
         self.kernel = gain.T @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
 
-    def estimate(self, data, sfreq, *, mixing=None, fit=False, keep=slice(None)):
+    def estimate(
+        self, data, sfreq, *, band=None, mixing=None, fit=False, keep=slice(None)
+    ):
         self.model.given.append((data, self.gain, sfreq))
         kernel = self.kernel if mixing is None else mixing @ self.kernel
         sources = kernel @ data

@@ -57,6 +57,11 @@ def check_forward_geometry(info, fwd, leadfield, parcels):
     parcels : Parcels
         The parcels of the leadfield.
 
+    Returns
+    -------
+    doubt : str | None
+        The first sentence of the warning, if there was one.
+
     Notes
     -----
     The positions are moved to the template as parcels are moved onto those of the
@@ -73,6 +78,7 @@ def check_forward_geometry(info, fwd, leadfield, parcels):
         fault = _judge_cortex(read_fiducials(info), trans)
     _tell(fault)
     check_forward_helmet(fwd, leadfield, trans)
+    return None if fault is None else fault.text.partition(". ")[0]
 
 
 def _judge_cortex(fiducials, trans):

@@ -367,6 +367,11 @@ def _read_trans(trans):
         trans = builtin_path("trans")
     _validate_type(trans, (mne.transforms.Transform, "path-like"), "trans")
     if not isinstance(trans, mne.transforms.Transform):
+        if not Path(trans).is_file():
+            raise FileNotFoundError(
+                'trans must be a Transform, its file, or "fsaverage" (MNE\'s built-in '
+                f"one), got {str(trans)!r}, which is no file."
+            )
         trans = mne.read_trans(trans)
     _check_rigid(trans["trans"])
     if trans["from"] == FIFF.FIFFV_COORD_MRI:

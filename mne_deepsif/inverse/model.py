@@ -239,7 +239,9 @@ class PreparedModel:
         """Return the length of a window in samples of the data."""
         return window_length(self.model.n_times, self.model.sfreq, sfreq)
 
-    def estimate(self, data, sfreq, *, mixing=None, fit=False, keep=slice(None)):
+    def estimate(
+        self, data, sfreq, *, band=None, mixing=None, fit=False, keep=slice(None)
+    ):
         """Estimate the activity.
 
         Parameters
@@ -248,6 +250,9 @@ class PreparedModel:
             As in :meth:`Model.estimate`.
         sfreq : float
             Sampling rate of the data (Hz).
+        band : float | None
+            Highest frequency in the data (Hz), as ``info["lowpass"]``. None is half of
+            the sampling rate. Of slower data, fewer samples are independent.
         mixing : array or sparse array of shape (n_rows, n_parcels) | None
             Sums of the activity to return instead. With ``has_patterns``, it has one
             column for each pattern.
@@ -270,14 +275,15 @@ class PreparedModel:
         first = (n_total - n_times) // 2
         start, stop, step = keep.indices(n_times)
         keep = slice(first + start, first + stop, step)
-        sources, fitted, length = self._estimate_padded(padded, length, mixing)
+        rate = independent_rate(sfreq, band)
+        sources, fitted, length = self._estimate_padded(padded, length, mixing, rate)
         sources = overlap_add(sources, length, n_total, keep)
         if not fit:
             return sources
         whole = slice(first, first + n_times)
         return sources, overlap_add(fitted, length, n_total, whole)
 
-    def _estimate_padded(self, padded, length, mixing):
+    def _estimate_padded(self, padded, length, mixing, rate):
         """Return estimates in windows, (..., n_windows, n_rows, n_times), fit, length.
 
         The fit is in windows as well.
@@ -404,7 +410,7 @@ class PreparedPrior(PreparedModel):
         """Return the length of a long window in samples of the data."""
         return 2 * _SHORT * window_hop(self.model.n_times, self.model.sfreq, sfreq)
 
-    def _estimate_padded(self, padded, length, mixing):
+    def _estimate_padded(self, padded, length, mixing, rate):
         n_total, n_times = padded.shape[-1], self.model.n_times
         short = length // _SHORT
         windows = cut(padded, short, max(1, n_times // _SHORT))
@@ -422,13 +428,13 @@ class PreparedPrior(PreparedModel):
         around = torch.as_tensor(np.concatenate(around, 1), device=self.gain.device)
         with torch.inference_mode():
             found = self._estimate_local(
-                seen, windows.reshape(-1, *windows.shape[-2:]), around, mixing
+                seen, windows.reshape(-1, *windows.shape[-2:]), around, mixing, rate
             )
         shape = windows.shape[:-2]
         sources, fitted = (x.reshape(*shape, *x.shape[-2:]).mT for x in found)
         return sources, fitted, short
 
-    def _estimate_local(self, seen, windows, around, mixing):
+    def _estimate_local(self, seen, windows, around, mixing, rate):
         """Estimate windows with their own priors and those that the network sees.
 
         Return sources and fit, (n_windows, n_times, n_rows or n_channels).
@@ -438,7 +444,7 @@ class PreparedPrior(PreparedModel):
         data, scale = self._scale(windows)
         parts = (x.split(_BATCH) for x in (data, around))
         parts = [
-            self._estimate_batch(*part, priors, sums)
+            self._estimate_batch(*part, priors, sums, rate)
             for part in zip(*parts, strict=True)
         ]
         sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -492,32 +498,34 @@ class PreparedPrior(PreparedModel):
     def _spectrum(self, variances):
         return Spectrum(self.prior.covariance(variances), self.prior.n_channels)
 
-    def _estimate_batch(self, data, around, priors, sums):
+    def _estimate_batch(self, data, around, priors, sums, rate):
         """Map (n_windows, n_channels, n_times) to (n_windows, n_times, n_rows).
 
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
         near = priors[near]
+        spectrum = self._spectrum(near)
         return self._combine(
-            self._judge(data), around, near, self._spectrum(near), sums
+            self._judge(data, rate), around, near, spectrum, sums, rate
         )
 
-    def _judge(self, data):
+    def _judge(self, data, rate):
         """Explain windows by a single source."""
         data = data.float()
         modes, rest = split_modes(self.prior, data)
-        own = self.one_source.variances(modes, rest, self._n_independent(modes))
+        n_independent = self._n_independent(modes, rate)
+        own = self.one_source.variances(modes, rest, n_independent)
         each = torch.arange(len(data), device=data.device)
         best = self._spectrum(own).explain(modes, rest, each)
-        best = best._replace(cost=best.cost + _HANDICAP / self._n_independent(modes))
+        best = best._replace(cost=best.cost + _HANDICAP / n_independent)
         return Judged(modes, rest, own, *best)
 
-    def _n_independent(self, windows):
+    def _n_independent(self, windows, rate):
         """Return how many samples of windows of estimates count as independent."""
-        return windows.shape[2] * min(1.0, _INDEPENDENT / self.model.sfreq)
+        return windows.shape[2] / self.model.sfreq * rate
 
-    def _combine(self, judged, around, priors, spectrum, sums):
+    def _combine(self, judged, around, priors, spectrum, sums, rate):
         """Estimate windows with their own prior and those around them.
 
         The estimate is the mean over the priors, weighed by how likely they make the
@@ -525,7 +533,7 @@ class PreparedPrior(PreparedModel):
         sees.
         """
         modes, rest, variances, *own = judged
-        n_independent = self._n_independent(modes)
+        n_independent = self._n_independent(modes, rate)
         costs = [own[0]]
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
             cost, _ = spectrum.cost(modes, rest, which)
@@ -555,6 +563,24 @@ class PreparedPrior(PreparedModel):
         fitted = predicted.mT @ self.prior.modes.T
         product = (modes * predicted).sum((1, 2))
         return estimate, fitted, product, predicted.square().sum((1, 2))
+
+
+def independent_rate(sfreq, band=None):
+    """Return how many independent samples data have per second.
+
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate (Hz).
+    band : float | None
+        Highest frequency in the data (Hz). None or 0 if unknown.
+
+    Returns
+    -------
+    rate : float
+        Independent samples per second.
+    """
+    return min(_INDEPENDENT, sfreq, 2 * band if band else np.inf)
 
 
 def _check_finite(answer):

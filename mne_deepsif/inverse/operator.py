@@ -40,12 +40,15 @@ class DeepSIFOperator:
         The fitted model.
     estimator : str | path-like | DeepSIFEstimator | Model
         The argument from which ``model`` was made.
+    doubt : str | None
+        What is doubtful about the positions of the sensors.
     """
 
     info: mne.Info
     leadfield: Leadfield
     model: Model
     estimator: object
+    doubt: str | None = None
 
     def __repr__(self):
         """Describe the operator in one line."""
@@ -164,9 +167,9 @@ def make_deepsif_operator(
         subjects_dir=subjects_dir,
     )
     check_fingerprint(model.fingerprint, fwd, leadfield)
-    check_forward_geometry(info, fwd, leadfield, model.parcels)
+    doubt = check_forward_geometry(info, fwd, leadfield, model.parcels)
     info = place_cathodes(info, fwd).copy()
-    return DeepSIFOperator(info, leadfield, model, estimator)
+    return DeepSIFOperator(info, leadfield, model, estimator, doubt)
 
 
 def resolve_operator(info, fwd, noise_cov, estimator, rank, subjects_dir):

@@ -220,7 +220,7 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
         constant = constant_power(data_white, plan.window)
     prepared = plan.operator._prepared
     sources, fit_white = prepared.estimate(
-        given, sfreq, mixing=rows, fit=True, keep=keep
+        given, sfreq, band=plan.info["lowpass"], mixing=rows, fit=True, keep=keep
     )
     if plan.model.encoder == "sensors":
         fit_white = leadfield.whitener @ fit_white

@@ -12,7 +12,14 @@ import copy
 import numpy as np
 import torch
 
-from .model import _SEEN, _SHORT, Judged, PreparedPrior, _common_scale
+from .model import (
+    _SEEN,
+    _SHORT,
+    Judged,
+    PreparedPrior,
+    _common_scale,
+    independent_rate,
+)
 from .windows import covering, cut, n_settled, overlap_add, reach, window_starts
 
 _GROUP = 32  # windows estimated together
@@ -30,20 +37,22 @@ class Span:
         Sampling rate of the data (Hz).
     mixing : sparse array of shape (n_rows, n_patterns) | None
         Sums of the activity to return.
+    band : float | None
+        Highest frequency in the data (Hz); None is half of the sampling rate.
     decim : int
         Keep every ``decim``-th sample of the estimate.
     skip : int
         The first sample to keep.
     """
 
-    def __init__(self, prepared, sfreq, mixing=None, *, decim=1, skip=0):
+    def __init__(self, prepared, sfreq, mixing=None, *, band=None, decim=1, skip=0):
         self.n_total = 0
         self.n_done = 0  # samples whose estimate was returned for good
         self._decim, self._skip = decim, skip
         self._window = prepared.window(sfreq)
         remembers = isinstance(prepared, PreparedPrior)
         kind = _Remembered if remembers else _Recomputed
-        self._estimator = kind(prepared, sfreq, mixing)
+        self._estimator = kind(prepared, sfreq, mixing, band)
         self._pieces, self._first = [], 0  # data from this sample on
 
     def append(self, data):
@@ -122,12 +131,13 @@ class Span:
 class _Recomputed:
     """Estimates each part anew: right for any model."""
 
-    def __init__(self, prepared, sfreq, mixing):
-        self.prepared, self.sfreq, self.mixing = prepared, sfreq, mixing
+    def __init__(self, prepared, sfreq, mixing, band):
+        self.prepared, self.sfreq = prepared, sfreq
+        self.options = dict(mixing=mixing, band=band)
 
     def estimate(self, data, first, keep):
         """Estimate a part of the span, which starts at its sample ``first``."""
-        return self.prepared.estimate(data, self.sfreq, mixing=self.mixing, keep=keep)
+        return self.prepared.estimate(data, self.sfreq, keep=keep, **self.options)
 
     def forget(self, first):
         """Forget what lies before a sample."""
@@ -140,8 +150,9 @@ class _Remembered(_Recomputed):
     by length and start. Nothing is kept that the next part does not use.
     """
 
-    def __init__(self, prepared, sfreq, mixing):
-        super().__init__(prepared, sfreq, mixing)
+    def __init__(self, prepared, sfreq, mixing, band):
+        super().__init__(prepared, sfreq, mixing, band)
+        self.rate = independent_rate(sfreq, band)
         self.length = prepared.window(sfreq)
         self.short = self.length // _SHORT
         self.sums = prepared._make_sums(mixing)
@@ -224,7 +235,7 @@ class _Remembered(_Recomputed):
         if not new:
             return
         windows, scales = self._cut(data, new, self.short, _SHORT)
-        rows = zip(*map(_rows, self.prepared._judge(windows)), strict=True)
+        rows = zip(*map(_rows, self.prepared._judge(windows, self.rate)), strict=True)
         for start, scale, row in zip(new, scales, rows, strict=True):
             self.judged[first + start] = scale.item(), row
 
@@ -252,6 +263,7 @@ class _Remembered(_Recomputed):
             torch.cat(variances),
             _join(spectra),
             self.sums,
+            self.rate,
         )
         sources, _, *powers = found
         for name, one, *power in zip(new, sources, *powers, strict=True):

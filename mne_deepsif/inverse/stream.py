@@ -345,6 +345,7 @@ class DeepSIFStream:
             self._plan.operator._prepared,
             self.info["sfreq"],
             self._rows,
+            band=self.info["lowpass"],
             decim=self._decim,
             skip=-index % self._decim,
         )

@@ -168,6 +168,10 @@ def make_personal_leadfield(leadfield, fwd, parcels, background, scans, seed):
     -------
     personal : PersonalLeadfield
         The leadfields.
+
+    See Also
+    --------
+    draft_personal_leadfield : The same, before the background is known.
     """
     draft = draft_personal_leadfield(leadfield, fwd, parcels, scans, seed)
     return draft.complete(background)

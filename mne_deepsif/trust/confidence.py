@@ -53,6 +53,7 @@ def estimate_again(data, plan, n_passes, random_state):
             prepared.estimate(
                 whitener @ data[kept],
                 plan.info["sfreq"],
+                band=plan.info["lowpass"],
                 mixing=plan.operator._to_parcels,
             )
         )

@@ -7,6 +7,7 @@ neighbours. If the rows of the data have another order than the names, it cannot
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,9 @@ _STRUCTURE, _UNPREDICTED, _GAIN = 0.5, 0.6, 3.0
 # Right orders gain up to 10 (EEG) and 24 (MEG with fields from outside). Planar
 # gradiometers tell too little of one another.
 _SWAPPED = {"eeg": 15.0, "mag": 30.0}
+# What a rearrangement of many rows gains: in right orders up to 1.2, and mostly less
+# than 0. Headboxes and connectors have these numbers of channels.
+_REARRANGED, _BLOCKS = 4.0, (8, 16, 32)
 
 
 class Order(NamedTuple):
@@ -46,12 +50,19 @@ class Order(NamedTuple):
         Pairs of rows that, exchanged one after another, make the data more likely.
     gain : float
         Log likelihood that the swaps gain, for one independent sample.
+    rearrangement : tuple of int
+        The best shift of all rows ``(n_rows,)``, exchange of two blocks ``(first,
+        second, n_rows)``, or none of both for the reverse order.
+    rearranged_gain : float
+        Log likelihood that it gains; negative if the order given is better.
     """
 
     unpredicted: float
     n_fields: float
     swaps: list
     gain: float
+    rearrangement: tuple = ()
+    rearranged_gain: float = -np.inf
 
     @property
     def is_told(self):
@@ -63,6 +74,11 @@ class Order(NamedTuple):
         """Whether the order is no better than random ones."""
         too_much = self.unpredicted > _UNPREDICTED and self.gain > _GAIN
         return self.is_told and too_much
+
+    @property
+    def is_rearranged(self):
+        """Whether all rows, or blocks of them, are elsewhere."""
+        return self.is_told and self.rearranged_gain > _REARRANGED
 
     def is_swapped(self, ch_type):
         """Tell whether some channels are exchanged."""
@@ -116,12 +132,15 @@ def find_order(data, gain, projector, std, sfreq, ch_type="eeg"):
         return None
     orders = [rng.permutation(n_channels) for _ in range(_N_ORDERS)]
     usual = [_unpredicted(projector @ fields[order], precision) for order in orders]
+    best, least = _find_rearrangement(_limit(given), precision)
     swaps, ratio = _find_swaps(given, precision, _are_alike(covariance))
     return Order(
         unpredicted=_unpredicted(given, precision) / np.median(usual),
         n_fields=n_fields,
         swaps=swaps,
         gain=-n_channels / 2 * np.log(ratio),
+        rearrangement=best,
+        rearranged_gain=-n_channels / 2 * np.log(least),
     )
 
 
@@ -191,6 +210,35 @@ def _find_swaps(fields, precision, alike):
         fields[[i, j]] = fields[[j, i]]
         swaps.append((int(min(i, j)), int(max(i, j))))
     return swaps, _gains(fields, precision)[1] / start
+
+
+def _find_rearrangement(fields, precision):
+    """Find the shift, reversal or exchange of blocks that makes rows most likely.
+
+    Return it as in :class:`Order`, and the ratio of the Mahalanobis distances.
+    """
+    start = np.vdot(precision @ fields, fields)
+    found = []
+    for which, order in _rearrangements(len(fields)):
+        moved = fields[order]
+        found.append((np.vdot(precision @ moved, moved) / start, which))
+    least, best = min(found)
+    return best, least
+
+
+def _rearrangements(n_rows):
+    """Yield orders of rows that mend a shift, a reversal or exchanged blocks."""
+    rows = np.arange(n_rows)
+    yield (), rows[::-1]
+    for shift in range(1, n_rows):
+        yield (shift,), np.roll(rows, -shift)
+    for size in _BLOCKS:
+        starts = range(0, n_rows - size + 1, size)
+        for first, second in combinations(starts, 2):
+            order = rows.copy()
+            order[first : first + size] = rows[second : second + size]
+            order[second : second + size] = rows[first : first + size]
+            yield (first, second, size), order
 
 
 def _gains(fields, precision):

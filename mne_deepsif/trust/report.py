@@ -163,6 +163,8 @@ def assess_deepsif(
     estimate = estimate_sources(evoked.data, plan)
     judged = judge(estimate, plan)
     judged["reasons"] += describe_wrong_units(estimate.data, plan, evoked)[0]
+    if plan.operator.doubt:
+        judged["reasons"].append(plan.operator.doubt)
     leadfield = plan.leadfield
     rank = len(estimate.data_white)
     confidence = spread = None

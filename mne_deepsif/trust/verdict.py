@@ -32,6 +32,10 @@ _SWAPPED = (
     "by the data, {kind} channels are exchanged ({pairs}): the rows of the data may "
     "have another order than the channel names, or cables were swapped"
 )
+_REARRANGED = (
+    "by the data, the rows of {kind} channels have another order than the channel "
+    "names: {how}"
+)
 _NAMES = {"eeg": "EEG", "mag": "MEG", "grad": "MEG"}
 _ALIKE = 3.0  # dB, up to which two explanations of the data are about as good
 # The generic weights saw 19 channels or more, up to a tenth of them dropped.
@@ -164,14 +168,40 @@ def describe_disorder(data, plan):
             plan.info["sfreq"],
             kind,
         )
-        if order is not None and order.is_random:
-            return _SHUFFLED.format(kind=_NAMES[kind])
-        if order is not None and order.is_swapped(kind):
-            names = [leadfield.ch_names[pick] for pick in picks]
-            pairs = [f"{names[i]} and {names[j]}" for i, j in order.swaps[:3]]
-            pairs = ", ".join(pairs) + (", ..." if len(order.swaps) > 3 else "")
-            return _SWAPPED.format(kind=_NAMES[kind], pairs=pairs)
+        names = [leadfield.ch_names[pick] for pick in picks]
+        if order is not None and (reason := _describe_order(order, kind, names)):
+            return reason
     return None
+
+
+def _describe_order(order, kind, names):
+    """Say what is wrong with the order of channels of a type, else None."""
+    if order.is_rearranged and (
+        order.rearranged_gain > order.gain or not order.is_random
+    ):
+        how = _describe_rearrangement(order.rearrangement, names)
+        return _REARRANGED.format(kind=_NAMES[kind], how=how)
+    if order.is_random:
+        return _SHUFFLED.format(kind=_NAMES[kind])
+    if not order.is_swapped(kind):
+        return None
+    pairs = [f"{names[i]} and {names[j]}" for i, j in order.swaps[:3]]
+    pairs = ", ".join(pairs) + (", ..." if len(order.swaps) > 3 else "")
+    return _SWAPPED.format(kind=_NAMES[kind], pairs=pairs)
+
+
+def _describe_rearrangement(rearrangement, names):
+    """Say which rows seem to be where."""
+    if not rearrangement:
+        return "they seem to be reversed"
+    if len(rearrangement) == 1:
+        (shift,) = rearrangement
+        return (
+            f"the row of {names[0]} seems to be that called {names[shift]}, and so on"
+        )
+    first, second, size = rearrangement
+    blocks = [f"{names[i]} to {names[i + size - 1]}" for i in (first, second)]
+    return f"{blocks[0]} seem to be exchanged with {blocks[1]}"
 
 
 def _compare_with_eyes(eyes):

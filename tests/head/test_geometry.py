@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from mne_deepsif import (
     apply_deepsif_epochs,
+    assess_deepsif,
     make_deepsif_operator,
     make_template_forward,
     make_template_trans,
@@ -202,6 +203,17 @@ def test_wrong_trans(operator, eeg_info):
     trans = mne.transforms.Transform("head", "mri", trans["trans"] @ turn)
     with pytest.raises(ValueError, match="trans, the transform from head to MRI"):
         operator(lambda xyz: xyz, trans)
+
+
+def test_report_knows_of_the_doubt(operator, eeg_info):
+    """The warning comes with the operator; a report of data says it again."""
+    with pytest.warns(RuntimeWarning, match="too far to the right for their names"):
+        doubtful = operator(lambda xyz: xyz + [0.025, 0, 0])
+    data = 1e-5 * np.random.default_rng(0).standard_normal((32, 125))
+    evoked = mne.EvokedArray(data, doubtful.info)
+    report = assess_deepsif(evoked, doubtful, n_passes=0)
+    assert any("too far to the right" in reason for reason in report.reasons)
+    assert operator(lambda xyz: xyz).doubt is None
 
 
 def test_missing_trans(operator):

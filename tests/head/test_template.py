@@ -283,6 +283,8 @@ def test_trans_may_be_given(info, fwd, tmp_path):
     )
     with pytest.raises(TypeError, match="trans must be"):
         make_template_forward(few, trans=3)
+    with pytest.raises(FileNotFoundError, match='or "fsaverage".*got .fsaverage5.'):
+        make_template_forward(few, trans="fsaverage5")
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,31 @@ def test_batch_size_does_not_matter(model, long_data, monkeypatch):
         assert_close(model.estimate(*long_data, SFREQ), expected)
 
 
+@pytest.mark.parametrize(
+    ("sfreq", "band", "rate"),
+    [
+        (1000, None, 125),
+        (1000, 0, 125),
+        (1000, 30, 60),
+        (100, None, 100),
+        (100, 70, 100),
+    ],
+)
+def test_independent_samples(sfreq, band, rate):
+    """Samples that come faster than the data change tell no more."""
+    assert module.independent_rate(sfreq, band) == rate
+
+
+def test_band_of_the_data(model, long_data):
+    """It matters if it is below that of the network."""
+    data, gain = long_data
+    prepared = model.prepare(gain)
+    expected = prepared.estimate(data, SFREQ)
+    assert_array_equal(prepared.estimate(data, SFREQ, band=SFREQ / 2), expected)
+    out = prepared.estimate(data, SFREQ, band=10.0)
+    assert np.abs(out - expected).max() > 1e-3 * np.abs(expected).max()
+
+
 def test_number_of_threads_does_not_matter(model, long_data):
     before = torch.get_num_threads()
     try:

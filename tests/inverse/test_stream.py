@@ -86,6 +86,20 @@ def test_any_pieces(raw, operator, label, pieces, decim):
     assert events == []
 
 
+def test_filtered_data(raw, eeg_fwd, cov, tiny_estimator, label):
+    """What info says of the filter counts, as for the whole recording."""
+    filtered = raw.copy().filter(None, 20.0)
+    operator = make_deepsif_operator(
+        filtered.info, eeg_fwd, cov, estimator=tiny_estimator
+    )
+    expected = apply_deepsif_raw(filtered, operator, label=label).data
+    data, _, _ = push(DeepSIFStream(operator, label=label), filtered.get_data())
+    assert_same(data, expected)
+    unknown = mne.io.RawArray(filtered.get_data(), raw.info)
+    out = apply_deepsif_raw(unknown, operator, label=label).data
+    assert np.abs(out - expected).max() > 1e-3 * np.abs(expected).max()
+
+
 def test_whole_cortex(raw, operator):
     """Vertices are those of the source space, in A m."""
     expected = apply_deepsif_raw(raw, operator, decim=10)

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 
 from mne_deepsif import apply_deepsif_epochs, apply_deepsif_raw, assess_deepsif
 from mne_deepsif.head.leadfield import channel_std
-from mne_deepsif.trust.order import _gains, find_order
-from mne_deepsif.trust.verdict import warn_if_disordered
+from mne_deepsif.trust.order import Order, _gains, _rearrangements, find_order
+from mne_deepsif.trust.verdict import _describe_order, warn_if_disordered
 
 N, SFREQ = 64, 250.0
 
@@ -77,6 +77,38 @@ def test_exchanged_channels(sensors):
     assert order.swaps[0] == (0, far)
     assert order.is_swapped("eeg") and not order.is_random
     assert not order.is_swapped("grad")
+
+
+@pytest.mark.parametrize(
+    "rearrangement", [(), (1,), (8,), (N - 1,), (8, 16, 8), (0, 48, 16), (0, 32, 32)]
+)
+def test_rearranged_rows(sensors, rearrangement):
+    """Shifts, headboxes and the reverse order are named, and nothing in the right one.
+
+    The places are drawn at random, so neighbouring rows are no neighbours.
+    """
+    _, gain = sensors
+    orders = dict(_rearrangements(N))
+    for seed in range(3):
+        data = simulate(gain, seed=seed)
+        right = order_of(data, gain)
+        assert right.rearranged_gain < 0 and not right.is_rearranged
+        wrong = np.empty_like(data)
+        wrong[orders[rearrangement]] = data
+        order = order_of(wrong, gain)
+        assert order.is_rearranged and order.rearrangement == rearrangement
+        assert_allclose(wrong[orders[order.rearrangement]], data)
+
+
+def test_words_about_rows():
+    names = [f"E{i}" for i in range(1, 33)]
+    words = {(): "reversed", (1,): "row of E1 seems to be that called E2"}
+    words[8, 24, 8] = "E9 to E16 seem to be exchanged with E25 to E32"
+    for rearrangement, text in words.items():
+        order = Order(0.5, 0.1, [], 1.0, rearrangement, 9.0)
+        assert text in _describe_order(order, "eeg", names)
+    assert "no more like" in _describe_order(Order(0.9, 0.1, [], 20.0), "eeg", names)
+    assert _describe_order(Order(0.1, 0.1, [], 1.0), "eeg", names) is None
 
 
 def test_gain_of_a_swap_is_that_of_the_distance(sensors):
