@@ -553,20 +553,16 @@ class PreparedPrior(PreparedModel):
                 best = spectrum.explain(modes[used], rest[used], which)
                 prior = priors[which]
             predicted.index_add_(0, used, share * best.predicted)
-            part = self._sum(sums, prior, share * best.weights)
+            part = sums.prior.estimate(prior, share * best.weights)
             estimate += part.new_zeros(len(modes), *part.shape[1:]).index_add_(
                 0, used, part
             )
+        if not self.has_patterns:
+            estimate = sum(estimate.chunk(2, 1))
+        estimate = _mix(sums.matrix, estimate).mT
         fitted = predicted.mT @ self.prior.modes.T
         product = (modes * predicted).sum((1, 2))
         return estimate, fitted, product, predicted.square().sum((1, 2))
-
-    def _sum(self, sums, variances, weights):
-        """Estimate sums of activity, (n_windows, n_times, n_rows)."""
-        estimate = sums.prior.estimate(variances, weights)
-        if not self.has_patterns:
-            estimate = sum(estimate.chunk(2, 1))
-        return _mix(sums.matrix, estimate).mT
 
 
 def independent_rate(sfreq, band=None):

@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -90,7 +91,7 @@ def test_other_device_gets_a_copy_once(model, arrays, monkeypatch):
     copies = []
     monkeypatch.setattr(module, "resolve_device", lambda device: "cpu:0")
     monkeypatch.setattr(
-        module.copy, "deepcopy", lambda network: copies.append(network) or network
+        copy, "deepcopy", lambda network: copies.append(network) or network
     )
     data, gain = arrays
     other = model.on("elsewhere")
