@@ -48,7 +48,7 @@ PARTS = {
         *((span, "cut"), (span, "overlap_add")),
     ],
     "trust": [
-        *((front, "warn_if_unusual"), (front, "check_units")),
+        *((front, "warn_if_unusual"), (front, "warn_wrong_units")),
         *((front, "warn_constant"), (plan, "_power_in_modes")),
     ],
     "MNE objects": [(front, "make_plan"), (front, "make_stc")],
