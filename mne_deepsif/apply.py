@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import mne
 import numpy as np
+import torch
 from mne.utils import ProgressBar, _validate_type, verbose
 
 from .head.channels import good_spans
@@ -302,7 +303,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     vector = plan.normals is not None
     _check_memory(plan.normals.size if vector else n_rows, n_times)
     sources = np.full((n_rows, n_times), np.nan, np.float32)
-    n_windows = _count_windows(plan, n_rows / decim)
+    n_windows = _count_windows(plan, n_rows / decim, stop - start)
     pieces = [
         [first + bound for bound in piece]
         for first, last in spans
@@ -319,11 +320,15 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     return sources, activity
 
 
-def _count_windows(plan, n_kept):
-    """Return how many windows a piece of raw has: the more, the fewer have a seam."""
+def _count_windows(plan, n_kept, n_total):
+    """Return how many windows a piece of raw has: the more, the fewer have a seam.
+
+    Each thread of torch should have two pieces or more.
+    """
     n_channels, n_times = len(plan.picks), max(1, plan.window // 2)
     most = int(_PIECE / n_times / (8 * n_channels + 4 * n_kept))
-    return min(max(most, _GROUP), 4 * _GROUP)
+    fair = n_total // n_times // (2 * torch.get_num_threads())
+    return min(max(min(most, fair), _GROUP), 4 * _GROUP)
 
 
 def _estimate_pieces(pieces, raw, plan, rows, start, decim):
@@ -333,8 +338,17 @@ def _estimate_pieces(pieces, raw, plan, rows, start, decim):
     """
     known, told, running = False, False, deque()
     pool = open_threads(plan.model.device)
+
+    def finish():
+        nonlocal told
+        at, check, job = running.popleft()
+        estimate = job.result()
+        if check and not told:
+            told = warn_if_disordered(estimate.data, plan)
+        return at, estimate
+
     with one_blas_thread(), pool as (threads, n_threads):
-        for first, last, begin, end in pieces:
+        for index, (first, last, begin, end) in enumerate(pieces):
             data = raw.get_data(start=first, stop=last)
             check = not known
             if check:  # once, and before hours of work
@@ -344,14 +358,12 @@ def _estimate_pieces(pieces, raw, plan, rows, start, decim):
             job = threads.submit(
                 *(estimate_sources, data, plan, rows, keep), check_reference=check
             )
-            running.append(((begin - start + skip) // decim, job))
-            if check and not told:
-                told = warn_if_disordered(job.result().data, plan)
-            if check or len(running) > n_threads:
-                at, job = running.popleft()
-                yield at, job.result()
-        for at, job in running:
-            yield at, job.result()
+            running.append(((begin - start + skip) // decim, check, job))
+            # what is wrong with the first is said before hours of work
+            if index == 0 or len(running) > n_threads:
+                yield finish()
+        while running:
+            yield finish()
 
 
 def _check_memory(n_rows, n_times):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import mne
 import numpy as np
 import pytest
+import torch
 from mne.minimum_norm import apply_inverse, make_inverse_operator
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -315,6 +316,30 @@ def test_embedded_weights_have_no_seams(eeg_info, eeg_fwd, cov, monkeypatch):
         expected = apply_deepsif(epochs[i].average(), operator).data
         peak = np.abs(expected).max()
         assert_allclose(stcs[i].data, expected, atol=1e-4 * peak)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_threads_share_the_pieces(eeg_info, eeg_fwd, cov, monkeypatch, n_threads):
+    """Pieces come back in order, and so does an error; warnings' filters stay."""
+    raw = mne.io.RawArray(noise((32, 2500)), eeg_info)
+    label = mne.Label(np.arange(0, 2000, 9), hemi="lh", subject="fsaverage5")
+    operator = make_deepsif_operator(eeg_info, eeg_fwd, cov)
+    whole = mne.EvokedArray(raw.get_data(), eeg_info)
+    expected = apply_deepsif(whole, operator, label=label).data
+    monkeypatch.setattr(apply_module, "_GROUP", 3)
+    monkeypatch.setattr(apply_module, "_PIECE", 0)
+    filters, before = list(warnings.filters), torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        data = apply_deepsif_raw(raw, operator, label=label).data
+        assert torch.get_num_threads() == n_threads
+        raw._data[:, 2000] = np.nan
+        with pytest.raises(ValueError, match="NaN"):
+            apply_deepsif_raw(raw, operator, label=label)
+    finally:
+        torch.set_num_threads(before)
+    assert_allclose(data, expected, atol=1e-4 * np.abs(expected).max())
+    assert warnings.filters == filters
 
 
 def test_raw_from_a_file(raw, eeg_fwd, cov, windowed, tmp_path):

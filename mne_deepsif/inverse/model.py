@@ -42,7 +42,8 @@ _SEEN, _SHORT = (1, 4), 8
 # that of each length, that of one source (minus twice the log likelihood)
 _HANDICAPS, _HANDICAP = (0.0, 8.0), -4.0
 _NEGLIGIBLE = 0.02  # weight of a prior
-_INDEPENDENT = 125.0  # Hz; samples that come faster tell no more
+# Hz; samples that come faster tell no more, and each window of estimates has one
+_INDEPENDENT, _DEPENDENT = 125.0, 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,7 @@ class Model:
             return PreparedModel(self, gain)
         return PreparedPrior(self, gain, patterns)
 
-    def estimate(self, data, gain, sfreq, *, mixing=None):
+    def estimate(self, data, gain, sfreq, *, band=None, mixing=None):
         """Estimate the activity of the parcels.
 
         Parameters
@@ -185,6 +186,9 @@ class Model:
             Leadfield in the same units.
         sfreq : float
             Sampling rate of the data (Hz).
+        band : float | None
+            Highest frequency in the data (Hz), as ``info["lowpass"]``. None is half of
+            the sampling rate.
         mixing : array of shape (n_rows, n_parcels) | None
             Return ``mixing @ sources`` instead. This is less work for few rows.
 
@@ -194,7 +198,7 @@ class Model:
             Activity in the unit of data over gain. The scale of each window is the one
             that explains the data best.
         """
-        return self.prepare(gain).estimate(data, sfreq, mixing=mixing)
+        return self.prepare(gain).estimate(data, sfreq, band=band, mixing=mixing)
 
     def __getstate__(self):
         """Leave out what can be computed again."""
@@ -580,7 +584,8 @@ def independent_rate(sfreq, band=None):
     rate : float
         Independent samples per second.
     """
-    return min(_INDEPENDENT, sfreq, 2 * band if band else np.inf)
+    rate = min(sfreq, 2 * band if band else np.inf)
+    return min(max(rate, _DEPENDENT), _INDEPENDENT)
 
 
 def _check_finite(answer):

@@ -5,9 +5,11 @@
 
 import copy
 import os
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
@@ -57,7 +59,9 @@ def open_threads(device="auto"):
     Parameters
     ----------
     device : str
-        Torch device of the estimates. A GPU gets a single thread.
+        Torch device of the estimates. A GPU gets a single thread. So does a call from
+        another thread than the main one, since torch's number of threads is that of the
+        process.
 
     Yields
     ------
@@ -66,13 +70,18 @@ def open_threads(device="auto"):
     n_threads : int
         Number of its threads: that of torch.
     """
+    _expect_sparse()
     n_torch = torch.get_num_threads()
-    n_threads = n_torch if resolve_device(device) == "cpu" else 1
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or resolve_device(device) != "cpu":
+        with ThreadPoolExecutor(1) as threads:
+            yield threads, 1
+        return
     try:
         with ThreadPoolExecutor(
-            n_threads, initializer=torch.set_num_threads, initargs=(1,)
+            n_torch, initializer=torch.set_num_threads, initargs=(1,)
         ) as threads:
-            yield threads, n_threads
+            yield threads, n_torch
     finally:  # threads that begin later have the number that was set last
         torch.set_num_threads(n_torch)
 
@@ -136,13 +145,23 @@ class _HalfLinear(nn.Module):
 
 def sparse_tensor(matrix, device="cpu"):
     """Turn a sparse array of SciPy into a sparse tensor in single precision."""
+    _expect_sparse()
     matrix = matrix.tocsr().astype(np.float32)
-    with warnings.catch_warnings():  # torch calls its sparse matrices a beta version
+    return torch.sparse_csr_tensor(
+        torch.as_tensor(matrix.indptr, dtype=torch.int64),
+        torch.as_tensor(matrix.indices, dtype=torch.int64),
+        torch.as_tensor(matrix.data),
+        matrix.shape,
+        device=device,
+    )
+
+
+@cache
+def _expect_sparse():
+    """Swallow what torch says once of its sparse matrices: beta, and unchecked.
+
+    To ignore it each time would change the filters of warnings while other threads do.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(matrix.indptr, dtype=torch.int64),
-            torch.as_tensor(matrix.indices, dtype=torch.int64),
-            torch.as_tensor(matrix.data),
-            matrix.shape,
-            device=device,
-        )
+        torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1))

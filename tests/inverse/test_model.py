@@ -300,6 +300,7 @@ def test_batch_size_does_not_matter(model, long_data, monkeypatch):
         (1000, 30, 60),
         (100, None, 100),
         (100, 70, 100),
+        (100, 0.1, 16),
     ],
 )
 def test_independent_samples(sfreq, band, rate):
