@@ -9,7 +9,8 @@ from mne.utils import warn
 from .covariance import USUAL_NOISE
 
 # Median deviation from the median over time: brain data, clean or not, of single trials
-# or averages of up to _AVERAGES, lie between these limits. Then what is typical, MNE's unit, and what one of others is.
+# or averages of up to _AVERAGES, lie between these limits. Then what is typical, MNE's
+# unit, and what one of others is.
 _USUAL = {
     "eeg": (3e-9, 3e-4, 1e-5, "V", {"mV": 1e-3, "µV": 1e-6}),
     "mag": (1e-16, 1e-8, 2e-13, "T", {"nT": 1e-9, "pT": 1e-12, "fT": 1e-15}),
