@@ -324,7 +324,6 @@ def epochs(request, eeg_info, eeg_fwd, tmp_path):
 def test_generator_beside_the_epochs(epochs, eeg_fwd, cov, plain, n_group, monkeypatch):
     """Both iterations go on as if the other were not there."""
     monkeypatch.setattr(apply_module, "_GROUP", n_group)
-    monkeypatch.setattr(apply_module, "_PIECE", 0)
     expected = [epoch.copy() for epoch in epochs]
     assert len(expected) == 37
     operator = make_deepsif_operator(epochs.info, eeg_fwd, cov, estimator=plain)
@@ -347,7 +346,6 @@ def test_generator_beside_the_epochs(epochs, eeg_fwd, cov, plain, n_group, monke
 def test_generator_keeps_few_epochs(eeg_info, eeg_fwd, cov, plain, monkeypatch):
     """Epochs that are not loaded are read group by group, when they are needed."""
     monkeypatch.setattr(apply_module, "_GROUP", 4)
-    monkeypatch.setattr(apply_module, "_PIECE", 0)
     raw = mne.io.RawArray(brain_data(eeg_fwd, 2000), eeg_info)
     epochs = mne.make_fixed_length_epochs(raw, 0.2, proj=False)
     numbers = []

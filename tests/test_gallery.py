@@ -76,7 +76,7 @@ def test_methods_on_the_sample_dataset(sample, tmp_path):
     """There, the three methods meet a real response, too."""
     said = run_page("01_beside_dspm", tmp_path, MNE_DATASETS_SAMPLE_PATH=str(sample))
     distances = re.findall(r"peak (\d+) mm from the transverse temporal gyrus", said)
-    assert len(distances) == 3 and all(int(text) < 70 for text in distances)
+    assert len(distances) == 3 and all(int(text) < 40 for text in distances)
 
 
 def test_all_pages_with_the_dataset_are_tested():

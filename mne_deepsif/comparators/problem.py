@@ -68,7 +68,7 @@ def make_problem(evoked, fwd, noise_cov, rank):
     picks = mne.pick_channels(info["ch_names"], ch_names, ordered=True)
     data = pick_data(evoked.data, picks, ch_names)
     check_average_reference(info, evoked.data, ch_names)
-    check_units(data, vertex.info.get_channel_types())
+    check_units(data, vertex.info.get_channel_types(), nave=evoked.nave)
     return Problem(vertex.whitener @ data, vertex.whitener @ vertex.gain, graph)
 
 

@@ -24,10 +24,14 @@ _ELECTRODE = (
 _STANDARD = re.compile(_ELECTRODE, re.IGNORECASE)
 # two of them with anything but letters and digits between; then a unit or a reference
 _TWO = re.compile(
-    rf"({_ELECTRODE})[\W_]*(?:EEG[\W_]*)?({_ELECTRODE})"
+    rf"({_ELECTRODE})([\W_]*(?:EEG[\W_]*)?)({_ELECTRODE})"
     r"(?:\s*[\[(].*[\])]|[\W_]+(?:ref|le|av|avg|g\d+))?",
     re.IGNORECASE,
 )
+# old and new names of the same electrode, which some caps write one after the other
+_SYNONYMS = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8", "a1": "m1", "a2": "m2"}
+_HYPHENS = "-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
+_FEWEST, _SHARE = 3, 0.1  # bipolar channels, and of all, if names have no hyphen
 _COMMON = 0.75  # of the channels: what more of them have in common is their reference
 
 
@@ -49,8 +53,10 @@ def find_bipolar(info):
     -----
     The coil type tells. So does the name (``"Fp1-F7"``, ``"EEG FP1-F7"``, ``"Fp1_F7"``)
     if both parts are electrodes of the 10-05 system, or if the anode of one channel is
-    the cathode of another (with a hyphen). A cathode of more than three quarters of the
-    channels is their reference.
+    the cathode of another (with a hyphen). Without a hyphen, at least three channels
+    and a tenth of all must be bipolar. Two names of one electrode (``"T3/T7"``) or a
+    plug and its electrode (``"A1 Fp1"``) are no pair. A cathode of more than three
+    quarters of the channels is their reference.
     """
     eeg = [info["chs"][pick] for pick in mne.pick_types(info, eeg=True, exclude=())]
     pairs = {ch["ch_name"]: _split(ch["ch_name"]) for ch in eeg}
@@ -64,11 +70,15 @@ def is_bipolar_coil(ch):
 
 
 def _split(name):
+    if two := _match_two(name):
+        return two[1], two[3]
     name = re.sub(r"(-.*)-\d+$", r"\1", name)  # a running number, as MNE adds
-    if two := _TWO.fullmatch(_bare(name)):
-        return two.groups()
     anode, _, cathode = (_bare(part) for part in name.partition("-"))
     return (anode, cathode) if anode and cathode else ("", "")
+
+
+def _match_two(name):
+    return _TWO.fullmatch(_bare(re.sub(r"-\d+$", "", name)))
 
 
 def _bare(name):
@@ -78,16 +88,37 @@ def _bare(name):
 def _by_name(pairs):
     """List the channels whose names tell that they are bipolar."""
     lower = {name: tuple(x.lower() for x in pair) for name, pair in pairs.items()}
+    lower = {name: pair for name, pair in lower.items() if not _is_one(pair)}
     anodes, cathodes = ([pair[i] for pair in lower.values()] for i in (0, 1))
     chain = (set(anodes) & set(cathodes)) - {""}
     # a cathode of most channels is their reference; names of one part do not count
     most = max(1, _COMMON * sum(map(bool, cathodes)))
-    return {
+    found = {
         name
         for name, pair in lower.items()
         if (all(map(_STANDARD.fullmatch, pair)) or chain & set(pair))
         and cathodes.count(pair[1]) <= most
     }
+    loose = {name for name in found if _has_no_hyphen(name)}
+    # A1 is an ear, but also a plug of the amplifier
+    found -= {
+        name
+        for name in loose
+        if lower[name][0] in ("a1", "a2") and lower[name][1] not in chain
+    }
+    enough = len(found) >= max(_FEWEST, _SHARE * len(pairs))
+    return found if enough else found - loose
+
+
+def _is_one(pair):
+    """Tell whether both names are of one electrode."""
+    first, second = (_SYNONYMS.get(name, name) for name in pair)
+    return first == second
+
+
+def _has_no_hyphen(name):
+    two = _match_two(name)
+    return two is not None and not set(two[2]) & set(_HYPHENS)
 
 
 def mark_bipolar(info):

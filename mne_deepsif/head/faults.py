@@ -26,6 +26,8 @@ _FEWEST = 8  # electrodes
 _BEYOND = 0.25  # m; from the middle of the head, where no cap reaches that was shifted
 _MOST = 0.9  # of the electrodes; if more are beyond, all are
 _GAP = 1.5  # times as far as the farthest of the others
+_BODY = 3.0  # m; farther from the head no electrode is
+_ON_HEAD = (0.6, 1.4)  # times the head's radius, from its middle
 
 
 def find_fault(points, names, fiducials=None, trans=None):
@@ -92,27 +94,48 @@ def _judge_fiducials(electrodes):
 
 
 def _judge_some_units(electrodes):
-    """Find single electrodes that are not in m, while the others are."""
+    """Find single electrodes that are not in m, or not on the head."""
     middle = template_head().middle
     distance = np.linalg.norm(electrodes.aligned - middle, axis=1)
     far = distance > _BEYOND
     if not far.any() or far.mean() > _MOST:
         return None
-    if distance[far].min() < _GAP * distance[~far].max():  # one cap, far off
+    least, most = distance[far].min(), distance[far].max()
+    if least < _GAP * distance[~far].max():  # one cap, far off
         return None
-    unit, formula = _unit(np.median(distance[far]) / HEAD_RADIUS, electrodes.points[:1])
     names = [name for name, one in zip(electrodes.names, far) if one]
     few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    where = (
+        f"{far.sum()} of {len(far)} electrodes lie {_metres(least)} to "
+        f"{_metres(most)} from the middle of the head ({few}), the others where a head "
+        "is"
+    )
+    factor = np.median(distance[far]) / HEAD_RADIUS
+    if least < _BODY and not (far.sum() > 2 and _is_scaled(electrodes, far, factor)):
+        return Fault(
+            f"{where}. Mark these channels as bad, or set their type if they are on "
+            "the body, as for an ECG. If they are on the head, give their positions "
+            "in m.",
+            certain=False,
+        )
+    unit, formula = _unit(factor, electrodes.points[:1])
     scaled = formula.format(xyz="ch_pos[name]")
     return Fault(
-        f"{far.sum()} of {len(far)} electrodes lie {_metres(distance[far].min())} to "
-        f"{_metres(distance[far].max())} from the middle of the head ({few}), the "
-        f"others where a head is: the positions of these seem to be {unit}. Mark these "
+        f"{where}: the positions of these seem to be {unit}. Mark these "
         "channels as bad, or give all in m. In the positions that you give to "
         f"mne.channels.make_dig_montage: ch_pos.update({{name: {scaled} for name in "
         f"{names}}})",
         certain=True,
     )
+
+
+def _is_scaled(electrodes, far, factor):
+    """Tell whether some electrodes are on the head, but for a power of ten."""
+    power = _power(factor)
+    points = electrodes.points[far] / 10.0**power
+    points = apply_trans(template_head().align(electrodes.fiducials), points)
+    distance = np.linalg.norm(points - template_head().middle, axis=1) / HEAD_RADIUS
+    return bool(power) and ((distance > _ON_HEAD[0]) & (distance < _ON_HEAD[1])).all()
 
 
 def _judge_units(electrodes):
@@ -158,11 +181,16 @@ def _unit(factor, points):
     middle, radius, rest = fit_sphere(points)
     if abs(radius - 1) < 0.05 and rest < 0.03:
         return "on a sphere of radius 1", f"{{xyz}} * {HEAD_RADIUS}"
-    power = int(np.round(np.log10(factor)))
-    if power and abs(np.log10(factor) - power) < 0.2:
+    if power := _power(factor):
         formula = f"{{xyz}} / {10**power}" if power > 0 else f"{{xyz}} * {10**-power}"
         return f"in {_UNITS.get(power, 'another unit')}", formula
     return "in another unit", f"{{xyz}} / {factor:.2g}"
+
+
+def _power(factor):
+    """Return the power of ten that a factor is near to, 0 if none."""
+    power = int(np.round(np.log10(factor)))
+    return power if abs(np.log10(factor) - power) < 0.2 else 0
 
 
 def _judge_size(electrodes):

@@ -387,7 +387,9 @@ def _check_rigid(matrix):
     if square and np.linalg.det(turn) > 0 and (matrix[3] == [0, 0, 0, 1]).all():
         return
     what = "has NaN or infinite values"
-    if finite:
+    if square and np.linalg.det(turn) > 0:
+        what = f"has the last row {matrix[3].tolist()} instead of [0, 0, 0, 1]"
+    elif finite:
         lengths = ", ".join(f"{size:.3g}" for size in np.linalg.svd(turn)[1])
         what = f"scales by {lengths}" + (
             ", and mirrors" if np.linalg.det(turn) < 0 else ""

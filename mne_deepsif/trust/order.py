@@ -32,8 +32,10 @@ _STRUCTURE, _UNPREDICTED, _GAIN = 0.5, 0.6, 3.0
 # gradiometers tell too little of one another.
 _SWAPPED = {"eeg": 15.0, "mag": 30.0}
 # What a rearrangement of many rows gains: in right orders up to 1.2, and mostly less
-# than 0. Headboxes and connectors have these numbers of channels.
+# than 0, but 4 with 19 electrodes over shallow sources. Headboxes and connectors have
+# these numbers of channels.
 _REARRANGED, _BLOCKS = 4.0, (8, 16, 32)
+_FEWEST_REARRANGED = 32  # channels
 
 
 class Order(NamedTuple):
@@ -54,7 +56,8 @@ class Order(NamedTuple):
         The best shift of all rows ``(n_rows,)``, exchange of two blocks ``(first,
         second, n_rows)``, or none of both for the reverse order.
     rearranged_gain : float
-        Log likelihood that it gains; negative if the order given is better.
+        Log likelihood that it gains; negative if the order given is better, and minus
+        infinity for fewer than 32 channels, where it is not judged.
     """
 
     unpredicted: float
@@ -132,7 +135,9 @@ def find_order(data, gain, projector, std, sfreq, ch_type="eeg"):
         return None
     orders = [rng.permutation(n_channels) for _ in range(_N_ORDERS)]
     usual = [_unpredicted(projector @ fields[order], precision) for order in orders]
-    best, least = _find_rearrangement(_limit(given), precision)
+    best, least = (), np.inf
+    if n_channels >= _FEWEST_REARRANGED:
+        best, least = _find_rearrangement(_limit(given), precision)
     swaps, ratio = _find_swaps(given, precision, _are_alike(covariance))
     return Order(
         unpredicted=_unpredicted(given, precision) / np.median(usual),

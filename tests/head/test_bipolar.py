@@ -85,6 +85,14 @@ def names_info(names, bipolar=False):
         (["POL Fp1-F7", "EEG F7-T7-Ref", "T7-P7 [uV]", "EEG P7-EEG O1"], 4),
         (["P10", "AFF5h", "Fp1 [uV]", "EEG F7", "C3h"], 0),
         (["T8-P8-0", "T8-P8-1", "P8-O2"], 3),  # running numbers
+        (["T8_P8-0", "T8_P8-1", "P8_O2"], 3),
+        (["A1T3", "T3C3", "C3Cz", "CzC4", "C4T4", "T4A2"], 6),
+        (["Fp1", "Fp2", "T3/T7", "T4/T8", "T5/P7", "T6/P8", "Cz"], 0),  # two names
+        (["T7_T3", "T8_T4", "P7_T5", "P8_T6", "A1 M1", "M2-A2"], 0),
+        (["A1_Fp1", "A2_AF7", "A3_AF3", "B1_Oz", "C3 Fz"], 0),  # plugs
+        (["A1 Cz", "A2 AF7", "Fp1F7", "F7T7", "T7P7"], 3),
+        (["Fp1_F7", "F7-T7"], 1),  # too few without a hyphen
+        (["Fp1_F7", "F7_T7", "T7_P7", *(f"E{i}" for i in range(28))], 0),
         (["E1-E32", "E32-E4"], 2),  # not the 10-05 system, but a chain
         (["EEG 001-EEG 002", "EEG 002-EEG 003"], 2),
         (["Fp1-A1", "Fp2-A2"], 2),  # two references

@@ -344,6 +344,7 @@ def test_helmet_on_the_head_is_wanted(meg_info):
         (np.diag([-1.0, 1.0, 1.0, 1.0]), "mirrors"),
         (np.diag([1.3, 1.3, 1.3, 1.0]), "scales by 1.3"),
         (np.full((4, 4), np.nan), "NaN"),
+        (np.eye(4) + np.eye(4, k=-3), r"last row \[1.0, 0.0, 0.0, 1.0\] instead of"),
     ),
 )
 def test_trans_that_is_no_motion(info, matrix, what):

@@ -59,13 +59,53 @@ def test_wrong_units(ch_type, factor, shape):
 @pytest.mark.parametrize("level", (0.2, 1.0))  # of a response; of what goes on
 def test_unit_is_named(ch_type, factor, unit, back, level):
     """With the factor that leads back, whatever the noise covariance has."""
-    level *= 0.2 if ch_type == "grad" else 1.0
+    level *= 0.2 if unit == "T/cm" else 1.0  # see test_range_of_units
     data = level * factor * noise([ch_type] * 9)
     match = f"seem to be in {unit}. MNE wants .*multiply the data by {back},"
     for std in (None, np.full((9, 1), factor * TYPICAL[ch_type])):
         with pytest.warns(RuntimeWarning, match=match):
             check_units(data, [ch_type] * 9, std)
     check_units(data * float(back), [ch_type] * 9)
+
+
+@pytest.mark.parametrize(
+    ("ch_type", "factor", "told", "missed"),
+    (("eeg", 1e3, 6e-7, 4e-7), ("grad", 1e-2, 2.5e-12, 3.5e-12)),
+)
+def test_range_of_units(ch_type, factor, told, missed):
+    """Small averages in mV and large data in T/cm are like a brain's (see limits)."""
+    data = factor / TYPICAL[ch_type] * noise([ch_type] * 9)
+    with pytest.warns(RuntimeWarning, match="seem to be in"):
+        check_units(told * data, [ch_type] * 9, nave=25)
+    check_units(missed * data, [ch_type] * 9, nave=25)
+    level = TYPICAL[ch_type]
+    std = np.full((9, 1), level)
+    if ch_type == "grad":  # a covariance in T/m tells
+        with pytest.warns(RuntimeWarning, match="but noise_cov says"):
+            check_units(level * data, [ch_type] * 9, std)
+    else:
+        with pytest.warns(RuntimeWarning, match="seem to be in mV"):
+            check_units(level * data, [ch_type] * 9, std)
+
+
+@pytest.mark.parametrize("nave", (100, 5000, 20_000))
+@pytest.mark.parametrize(
+    ("ch_type", "density"), (("eeg", 3e-8), ("mag", 3e-15), ("grad", 3e-13))
+)
+def test_units_of_many_averages(ch_type, density, nave):
+    """The noise of the sensors alone, below 500 Hz."""
+    level = density * np.sqrt(500 / nave) / TYPICAL[ch_type]
+    check_units(level * noise([ch_type] * 9), [ch_type] * 9, nave=nave)
+
+
+def test_units_of_a_burst():
+    """A short response without noise is nearly 0 most of the time."""
+    times = np.linspace(-1, 1, 200)
+    data = 1e-6 * np.linspace(-1, 1, 9)[:, None] * np.exp(-((times / 0.05) ** 2) / 2)
+    for std in (None, np.full((9, 1), TYPICAL["eeg"])):
+        check_units(data, ["eeg"] * 9, std)
+    with pytest.warns(RuntimeWarning, match="may be in another unit. MNE wants data"):
+        check_units(1e-9 * noise(["eeg"] * 9), ["eeg"] * 9)
 
 
 def test_what_electrodes_have_in_common():

@@ -100,6 +100,57 @@ def test_rearranged_rows(sensors, rearrangement):
         assert_allclose(wrong[orders[order.rearrangement]], data)
 
 
+def test_few_channels_are_not_rearranged():
+    """With 19 electrodes, right orders would be called shifted: shallow sources."""
+    names = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+    for ch_names, montage in ((names, "biosemi64"), (None, "biosemi32")):
+        montage = mne.channels.make_standard_montage(montage)
+        info = mne.create_info(ch_names or montage.ch_names, SFREQ, "eeg")
+        info.set_montage(montage)
+        gain = shallow_gain(info)
+        for seed in range(40):
+            data = burst(gain, seed)
+            order = order_of(data, gain)
+            if order is not None:
+                assert not order.is_rearranged
+            moved = order_of(np.roll(data, 8, axis=0), gain)
+            if ch_names and moved is not None:
+                assert not moved.is_rearranged
+
+
+def shallow_gain(info):
+    """Return the leadfield of radial sources under the scalp of a sphere."""
+    sphere = mne.make_sphere_model("auto", "auto", info)
+    radial = np.random.default_rng(0).standard_normal((300, 3))
+    radial[:, 2] = np.abs(radial[:, 2])
+    radial /= np.linalg.norm(radial, axis=1, keepdims=True)
+    radius = sphere["layers"][-1]["rad"]
+    pos = dict(rr=sphere["r0"] + 0.78 * radius * radial, nn=radial)
+    src = mne.setup_volume_source_space(pos=pos)
+    trans = mne.transforms.Transform("head", "mri")
+    fwd = mne.make_forward_solution(info, trans, src, sphere, meg=False)
+    gain = fwd["sol"]["data"].reshape(len(info["chs"]), -1, 3)
+    gain = np.einsum("cns,ns->cn", gain, fwd["src"][0]["nn"][fwd["src"][0]["vertno"]])
+    gain -= gain.mean(0)
+    return gain / gain.std()
+
+
+def burst(gain, seed):
+    """Return one to three oscillations of 0.2 s, and noise of -10 dB."""
+    rng = np.random.default_rng(seed)
+    picks = rng.choice(gain.shape[1], 1 + seed % 3, replace=False)
+    times = np.arange(125) / SFREQ - 0.25
+    waves = [
+        np.exp(-((times / 0.04) ** 2) / 2)
+        * np.sin(2 * np.pi * rng.uniform(4, 15) * times + rng.uniform(0, 6))
+        for _ in picks
+    ]
+    data = gain[:, picks] / np.linalg.norm(gain[:, picks], axis=0) @ np.array(waves)
+    data *= np.sqrt(10) / data.std()
+    noise = rng.standard_normal(data.shape)
+    return data + noise - noise.mean(0)
+
+
 def test_words_about_rows():
     names = [f"E{i}" for i in range(1, 33)]
     words = {(): "reversed", (1,): "row of E1 seems to be that called E2"}
