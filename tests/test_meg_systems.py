@@ -199,7 +199,9 @@ def test_maxwell_filtered(sample_dir, sample_fwd):
     field = kept @ (kept.T @ field)
     background = raw.get_data(stop=600)
     course = wave(raw.info["sfreq"], background.shape[1])
-    evoked = mne.EvokedArray(np.outer(field, course) + 0.01 * background, raw.info)
+    evoked = mne.EvokedArray(
+        np.outer(field, course) + 0.01 * background, raw.info, nave=10_000
+    )
     stc, residual = apply_deepsif(
         evoked, fwd, cov, subjects_dir=sample_dir, return_residual=True
     )
