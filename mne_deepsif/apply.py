@@ -337,7 +337,6 @@ def _estimate_pieces(pieces, raw, plan, rows, start, decim):
     Each thread of torch estimates pieces of its own.
     """
     known, told, running = False, False, deque()
-    pool = open_threads(plan.model.device)
 
     def finish():
         nonlocal told
@@ -347,7 +346,7 @@ def _estimate_pieces(pieces, raw, plan, rows, start, decim):
             told = warn_if_disordered(estimate.data, plan)
         return at, estimate
 
-    with one_blas_thread(), pool as (threads, n_threads):
+    with one_blas_thread(), open_threads(plan.model.device) as (threads, n_threads):
         for index, (first, last, begin, end) in enumerate(pieces):
             data = raw.get_data(start=first, stop=last)
             check = not known

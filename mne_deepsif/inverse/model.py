@@ -540,7 +540,7 @@ class PreparedPrior(PreparedModel):
         n_independent = self._n_independent(modes, rate)
         costs = [own[0]]
         for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
-            cost, _ = spectrum.cost(modes, rest, which)
+            cost = spectrum.cost(modes, rest, which)
             costs.append(cost + handicap / n_independent)
         costs = torch.stack(costs)
         shares = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)

@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from ..head.channels import pick_data
 from ..head.leadfield import channel_std, check_nave
 from ..head.reference import check_average_reference
-from ..head.units import describe_units
+from ..head.units import check_units, describe_units
 from .modes import brain_share, power_above
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power
@@ -311,17 +311,19 @@ def describe_wrong_units(data, plan, evoked=None):
     told : bool
         Whether the data vary in time, so that they could be judged.
     """
-    leadfield = plan.leadfield
-    nave = 1 if evoked is None else max(evoked.nave, _UNTOLD)
-    return describe_units(data, leadfield.ch_types, channel_std(leadfield), nave)
+    return describe_units(data, *_expected_of(plan, evoked))
 
 
 def warn_wrong_units(data, plan, evoked=None):
     """Warn if data cannot be in MNE's units; return whether they could be judged."""
-    reasons, told = describe_wrong_units(data, plan, evoked)
-    for reason in reasons:
-        warn(reason)
-    return told
+    return check_units(data, *_expected_of(plan, evoked))
+
+
+def _expected_of(plan, evoked):
+    """Return types and noise of the channels used, and the number of averages."""
+    leadfield = plan.leadfield
+    nave = 1 if evoked is None else max(evoked.nave, _UNTOLD)
+    return leadfield.ch_types, channel_std(leadfield), nave
 
 
 def describe_lost_band(power, plan):

@@ -304,10 +304,8 @@ class Spectrum:
         -------
         cost : tensor of shape (n_windows,)
             As in :class:`Explained`.
-        noise : tensor of shape (n_windows, 1)
-            Variance of the most likely noise.
         """
-        return self._turn(data, rest, which)[:2]
+        return self._turn(data, rest, which)[0]
 
     def explain(self, data, rest, which):
         """Explain data by one of the priors each, at the most likely noise level.
