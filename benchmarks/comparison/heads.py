@@ -174,7 +174,7 @@ def make_info(spec):
     """Return the sensors where they are assumed to be."""
     info = sensor_info(spec.subject, spec.sensors)
     with info._unlock():
-        info["sfreq"] = SFREQ
+        info["sfreq"], info["lowpass"] = SFREQ, SFREQ / 2  # not that of the recording
     return info
 
 

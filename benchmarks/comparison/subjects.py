@@ -31,7 +31,7 @@ def sample_info(kind):
     evoked = mne.read_evokeds(DATA / "sample" / "sample_audvis-ave.fif", 0)
     info = evoked.pick(kind, exclude="bads").info
     with info._unlock():
-        info["sfreq"] = 500.0
+        info["sfreq"], info["lowpass"] = 500.0, 250.0  # the data are not filtered
     return info
 
 
