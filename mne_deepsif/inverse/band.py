@@ -9,7 +9,7 @@ from .windows import pad, resample, window_length, window_starts
 
 _RATE, _N_TIMES = 125.0, 64  # Hz; samples of a window in which the band is measured
 _MOST = 64  # windows
-# channels and components; of fewer, none is without activity; the second quarter is noise
+# channels and components: of fewer, each may hold activity
 _FEWEST, _N_USED = 8, 32
 _CLOSE = 1.5  # times the measured band: what counts as the same
 _DROP, _WIDTH = 0.03, 1.6  # a filter leaves less power at so many times its frequency
@@ -72,10 +72,8 @@ def _cutoff(spectrum, highest):
     Above a filter there is next to nothing. The spectrum of the brain falls less.
     """
     frequency = np.arange(1, len(spectrum) + 1) * _RATE / _N_TIMES
-    spectrum, frequency = (
-        spectrum[frequency <= highest],
-        frequency[frequency <= highest],
-    )
+    frequency = frequency[frequency <= highest]
+    spectrum = spectrum[: len(frequency)]
     before_drop = [
         f
         for f, power in zip(frequency, spectrum, strict=True)
