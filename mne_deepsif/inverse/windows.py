@@ -129,11 +129,16 @@ def overlap_add(windows, n_times, n_total, keep=slice(None), starts=None):
     blend = _make_blend(windows.shape[-1], taper, windows.dtype)
     first, stop, step = keep.indices(n_total)
     n_kept = len(range(first, stop, step))
-    total = np.zeros((*windows.shape[:-3], windows.shape[-2], n_kept), windows.dtype)
-    weight = np.zeros(n_kept)
     if starts is None:
         starts = window_starts(n_total, n_times)
-    for index, start in enumerate(starts):
+    n_run, n_resampled = 0, windows.shape[-1]
+    at_once = n_resampled < n_times and _has_small_matrix(n_resampled, n_times)
+    halves = step == 1 and n_times % 2 == 0 and not (first - starts[0]) % (n_times // 2)
+    if at_once and halves:
+        n_run = _count_regular(starts, n_times // 2)
+    run = windows[..., :n_run, :, :]
+    total, weight = _add_run(run, blend, taper, first - starts[0], n_kept)
+    for index, start in list(enumerate(starts))[n_run:]:
         # the samples to keep from the first one of the window on
         begin, end = (
             min(n_kept, max(0, -(-(bound - first) // step)))
@@ -143,8 +148,61 @@ def overlap_add(windows, n_times, n_total, keep=slice(None), starts=None):
             columns = first + step * np.arange(begin, end) - start
             total[..., begin:end] += blend(windows[..., index, :, :], columns)
             weight[begin:end] += taper[columns]
-    total /= weight.astype(total.dtype)
+    uneven = np.abs(weight - 1) > 1e-9
+    total[..., uneven] /= weight[uneven].astype(total.dtype)
     return total
+
+
+def _count_regular(starts, hop):
+    """Count the first windows that follow each other by a hop."""
+    irregular = starts != starts[0] + hop * np.arange(len(starts))
+    return int(irregular.argmax()) if irregular.any() else len(starts)
+
+
+def _add_run(windows, blend, taper, offset, n_kept):
+    """Blend windows that follow each other by half, all at once; they may be none.
+
+    Each half of a window holds two windows: the end of one and the beginning of the
+    next.
+
+    Parameters
+    ----------
+    windows : array of shape (..., n_windows, n_rows, n_resampled)
+        The windows.
+    blend : callable
+        See :func:`_make_blend`.
+    taper : array of shape (n_times,)
+        The taper of each window.
+    offset : int
+        The first sample to keep, from the first window on: a whole number of halves.
+    n_kept : int
+        How many samples to keep.
+
+    Returns
+    -------
+    total : array of shape (..., n_rows, n_kept)
+        Sum of the windows under their tapers.
+    weight : array of shape (n_kept,)
+        Sum of the tapers.
+    """
+    *shape, n_windows, n_rows, n_resampled = windows.shape
+    if not n_windows:
+        return np.zeros((*shape, n_rows, n_kept), windows.dtype), np.zeros(n_kept)
+    hop = len(taper) // 2
+    begin, end = offset // hop, -((-offset - n_kept) // hop)
+    rows = np.zeros((*shape, n_rows, end + 1, n_resampled), windows.dtype)
+    used = min(n_windows, end)
+    rows[..., 1 : used + 1, :] = windows[..., :used, :, :].swapaxes(-3, -2)
+    pairs = rows[..., begin:end, :], rows[..., begin + 1 :, :]
+    unit = np.eye(n_resampled, dtype=windows.dtype)
+    halves = blend(unit, np.arange(hop, 2 * hop)), blend(unit, np.arange(hop))
+    total = np.concatenate(pairs, -1).reshape(-1, 2 * n_resampled)
+    total = total @ np.concatenate(halves)
+    total = total.reshape(*shape, n_rows, -1)[..., :n_kept]
+    place = np.arange(begin, end)[:, np.newaxis]
+    weight = np.where((place > 0) & (place <= n_windows), taper[hop:], 0.0)
+    weight += np.where(place < n_windows, taper[:hop], 0.0)
+    return total, weight.ravel()[:n_kept]
 
 
 def _make_blend(n_resampled, taper, dtype):

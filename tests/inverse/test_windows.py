@@ -112,3 +112,23 @@ def test_long_windows_need_little_memory(n_resampled):
     tracemalloc.stop()
     assert peak < 10e6
     assert_allclose(blended, data, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_total", (64, 96, 130, 320, 333))
+@pytest.mark.parametrize("n_resampled", (8, 64))
+@pytest.mark.parametrize("keep", (slice(None), slice(32, 70), slice(64, 90, 3)))
+def test_windows_at_once(n_total, n_resampled, keep):
+    """Those that follow each other by half are blended as others are, one by one."""
+    rng, starts = np.random.default_rng(2), window_starts(n_total, 64)
+    windows = rng.standard_normal((2, len(starts), 3, n_resampled))
+    taper = np.sin(np.pi * (np.arange(64) + 0.5) / 64) ** 2
+    total, weight = np.zeros((2, 3, n_total)), np.zeros(n_total)
+    for index, start in enumerate(starts):
+        total[..., start : start + 64] += taper * resample(windows[:, index], 64)
+        weight[start : start + 64] += taper
+    expected = (total / weight)[..., keep]
+    assert_allclose(overlap_add(windows, 64, n_total, keep), expected, atol=1e-12)
+    # the first windows may be left out, if no sample to keep is in them
+    if keep.start == 64 and n_total > 128:
+        some = windows[:, 1:], 64, n_total, keep, starts[1:]
+        assert_allclose(overlap_add(*some), expected, atol=1e-12)
