@@ -18,7 +18,6 @@ from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
 from ..network.one_source import SHARPNESS, OneSource
 from ..network.prior import (
     CorticalPrior,
-    Explained,
     Spectrum,
     patch_profiles,
     prior_variances,
@@ -26,6 +25,7 @@ from ..network.prior import (
     split_modes,
 )
 from .band import independent_rate
+from .sums import Sums
 from .windows import (
     covering,
     cut,
@@ -341,8 +341,8 @@ class Judged(NamedTuple):
         The data, see :func:`split_modes`.
     variances : tensor of shape (n_windows, 2 * n_parcels)
         The prior.
-    cost, weights, predicted, noise : tensor
-        As :class:`Explained`. The cost includes the handicap.
+    cost, weights, predicted : tensor
+        As of :class:`Explained`. The cost includes the handicap.
     """
 
     modes: torch.Tensor
@@ -351,22 +351,6 @@ class Judged(NamedTuple):
     cost: torch.Tensor
     weights: torch.Tensor
     predicted: torch.Tensor
-    noise: torch.Tensor
-
-
-class Sums(NamedTuple):
-    """Sums of activity to return.
-
-    Attributes
-    ----------
-    prior : CorticalPrior
-        Estimates the patterns that the sums need.
-    matrix : tensor of shape (n_rows, n_used) | None
-        The sums of these patterns; None returns the patterns.
-    """
-
-    prior: CorticalPrior
-    matrix: torch.Tensor | None
 
 
 class PreparedPrior(PreparedModel):
@@ -459,20 +443,8 @@ class PreparedPrior(PreparedModel):
         return sources.cpu().numpy(), fitted.cpu().numpy()
 
     def _make_sums(self, mixing):
-        """Return what estimates the sums of activity that a mixing matrix asks for.
-
-        Patterns that are in no sum, as most are for a label, are not estimated.
-        """
-        prior, n_fine = self.prior, self.prior.fine.shape[1]
-        if sparse.issparse(mixing):
-            mixing = sparse.csr_array(mixing)
-            used = np.unique(mixing.indices)
-            if 0 < len(used) < mixing.shape[1] // 2:
-                mixing, fine, patch = mixing[:, used], used, used
-                if self.has_patterns:
-                    fine, patch = used[used < n_fine], used[used >= n_fine] - n_fine
-                prior = prior.restrict(fine, patch)
-        return Sums(prior, _mixing_to_tensor(mixing, self.gain.device))
+        """Return what estimates the sums of activity that a mixing matrix asks for."""
+        return Sums(self.prior, mixing, self.has_patterns)
 
     def _find_priors(self, seen):
         """Return prior variances of windows of several lengths, one after the other.
@@ -506,11 +478,23 @@ class PreparedPrior(PreparedModel):
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
-        near = priors[near]
+        near, judged = priors[near], self._judge(data, rate)
+        windows = torch.arange(len(data), device=near.device)
+        windows = windows.repeat_interleave(around.shape[1])
         spectrum = self._spectrum(near)
-        return self._combine(
-            self._judge(data, rate), around, near, spectrum, sums, rate
+        modes, rest = judged.modes[windows], judged.rest[windows]
+        found = spectrum.explain(modes, rest, around.flatten())
+        cost, weights, predicted = (
+            torch.cat([own[:, None], some.unflatten(0, around.shape)], 1)
+            for own, some in zip(judged[3:], found, strict=False)
         )
+        shares = self._shares(cost, modes, rate)
+        own = len(near) + torch.arange(len(data), device=near.device)
+        which = torch.cat([own[:, None], around], 1)
+        variances = torch.cat([near, judged.variances])
+        estimate = sums.estimate(weights, shares, which, variances)
+        predicted, *powers = self._fit(judged.modes, predicted, shares)
+        return estimate, predicted.mT @ self.prior.modes.T, *powers
 
     def _judge(self, data, rate):
         """Explain windows by a single source."""
@@ -520,51 +504,36 @@ class PreparedPrior(PreparedModel):
         own = self.one_source.variances(modes, rest, n_independent)
         each = torch.arange(len(data), device=data.device)
         best = self._spectrum(own).explain(modes, rest, each)
-        best = best._replace(cost=best.cost + _HANDICAP / n_independent)
-        return Judged(modes, rest, own, *best)
+        cost = best.cost + _HANDICAP / n_independent
+        return Judged(modes, rest, own, cost, best.weights, best.predicted)
 
     def _n_independent(self, windows, rate):
         """Return how many samples of windows of estimates count as independent."""
         return windows.shape[2] / self.model.sfreq * rate
 
-    def _combine(self, judged, around, priors, spectrum, sums, rate):
-        """Estimate windows with their own prior and those around them.
+    def _shares(self, cost, windows, rate):
+        """Return what the priors of each window count, (n_windows, n_priors).
 
-        The estimate is the mean over the priors, weighed by how likely they make the
-        data. ``around`` has two columns for each length of windows that the network
-        sees.
+        The first is the window's own. Those that the network sees follow, two of each
+        length. A prior counts by how likely it makes the data.
         """
-        modes, rest, variances, *own = judged
-        n_independent = self._n_independent(modes, rate)
-        costs = [own[0]]
-        for which, handicap in zip(around.T, np.repeat(_HANDICAPS, 2), strict=True):
-            cost = spectrum.cost(modes, rest, which)
-            costs.append(cost + handicap / n_independent)
-        costs = torch.stack(costs)
-        shares = torch.softmax(-SHARPNESS * n_independent / 2 * costs, 0)
+        n_independent = self._n_independent(windows, rate)
+        handicaps = torch.tensor([0.0, *np.repeat(_HANDICAPS, 2)], device=cost.device)
+        cost = cost + handicaps.to(cost.dtype) / n_independent
+        shares = torch.softmax(-SHARPNESS * n_independent / 2 * cost, 1)
         shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
-        shares = shares / shares.sum(0)
-        estimate, predicted = 0.0, torch.zeros_like(modes)
-        for which, share in zip([None, *around.T], shares, strict=True):
-            used = share.nonzero()[:, 0]
-            share = share[used, None, None]
-            if which is None:
-                best, prior = Explained(*(x[used] for x in own)), variances[used]
-            else:
-                which = which[used]
-                best = spectrum.explain(modes[used], rest[used], which)
-                prior = priors[which]
-            predicted.index_add_(0, used, share * best.predicted)
-            part = sums.prior.estimate(prior, share * best.weights)
-            estimate += part.new_zeros(len(modes), *part.shape[1:]).index_add_(
-                0, used, part
-            )
-        if not self.has_patterns:
-            estimate = sum(estimate.chunk(2, 1))
-        estimate = _mix(sums.matrix, estimate).mT
-        fitted = predicted.mT @ self.prior.modes.T
+        return shares / shares.sum(1, keepdim=True)
+
+    def _fit(self, modes, predicted, shares):
+        """Return the fit, its product with the data, and its power."""
+        predicted = weighted_mean(predicted, shares)
         product = (modes * predicted).sum((1, 2))
-        return estimate, fitted, product, predicted.square().sum((1, 2))
+        return predicted, product, predicted.square().sum((1, 2))
+
+
+def weighted_mean(values, shares):
+    """Average (n_windows, n_priors, ...) over priors, with (n_windows, n_priors)."""
+    return (shares[:, None] @ values.flatten(2)).view(len(shares), *values.shape[2:])
 
 
 def _check_finite(answer):

@@ -8,6 +8,8 @@ What has been found for a window is kept as long as windows beside it need it.
 # License: BSD-3-Clause
 
 import copy
+from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +18,9 @@ from .band import independent_rate
 from .model import (
     _SEEN,
     _SHORT,
-    Judged,
     PreparedPrior,
     _common_scale,
+    weighted_mean,
 )
 from .windows import covering, cut, n_settled, overlap_add, reach, window_starts
 
@@ -156,9 +158,11 @@ class _Remembered(_Recomputed):
         self.length = prepared.window(sfreq)
         self.short = self.length // _SHORT
         self.sums = prepared._make_sums(mixing)
-        self.priors = {}  # of a window that the network sees: variances and spectrum
+        prepared.prior.expect_few_windows()
+        self.priors = {}  # of a window that the network sees: kernel and spectrum
         self.judged = {}  # of a short one: its scale, and what one source makes of it
-        self.estimates = {}  # of it and those around it: sources, powers
+        self.explained = {}  # of it and one around it: cost, sources, predicted
+        self.estimates = {}  # of a short one and all around it: sources, powers
 
     def estimate(self, data, first, keep):
         """Estimate a part of the span, which starts at its sample ``first``."""
@@ -208,6 +212,11 @@ class _Remembered(_Recomputed):
             for start, judged in self.judged.items()
             if start >= first and start % (self.short // 2) == 0
         }
+        self.explained = {
+            pair: explained
+            for pair, explained in self.explained.items()
+            if pair[0] in self.judged and pair[1] in self.priors
+        }
         self.estimates = {
             name: estimate
             for name, estimate in self.estimates.items()
@@ -224,9 +233,10 @@ class _Remembered(_Recomputed):
             length = self.length // part
             starts = [start for n, start in new if n == length]
             windows.append(self._cut(data, starts, length, part)[0])
-        priors = self.prepared._find_priors(windows)
-        spectra = _split(self.prepared._spectrum(priors))
-        for (length, start), *prior in zip(new, _rows(priors), spectra, strict=True):
+        variances = self.prepared._find_priors(windows)
+        spectra = _split(self.prepared._spectrum(variances))
+        kernels = self.sums.kernels(variances)
+        for (length, start), *prior in zip(new, kernels, spectra, strict=True):
             self.priors[length, first + start] = prior
 
     def _judge(self, data, first, short):
@@ -235,9 +245,15 @@ class _Remembered(_Recomputed):
         if not new:
             return
         windows, scales = self._cut(data, new, self.short, _SHORT)
-        rows = zip(*map(_rows, self.prepared._judge(windows, self.rate)), strict=True)
-        for start, scale, row in zip(new, scales, rows, strict=True):
-            self.judged[first + start] = scale.item(), row
+        judged = self.prepared._judge(windows, self.rate)
+        each = torch.arange(len(new), device=judged.cost.device)[:, None]
+        alone = torch.ones_like(judged.cost)[:, None]
+        sources = self.sums.estimate(
+            judged.weights[:, None], alone, each, judged.variances
+        )
+        kept = judged.modes, judged.rest, judged.cost, sources, judged.predicted
+        for start, scale, *row in zip(new, scales, *map(_rows, kept), strict=True):
+            self.judged[first + start] = scale.item(), _Window(*row)
 
     def _cut(self, data, starts, length, part):
         """Return windows, which may be none, and their scales."""
@@ -249,25 +265,59 @@ class _Remembered(_Recomputed):
 
     def _combine(self, names):
         """Estimate the windows that have others around them than before."""
-        new = [name for name in names if name not in self.estimates]
-        if not new:
+        names = [name for name in names if name not in self.estimates]
+        if not names:
             return
-        used = sorted({one for name in new for one in name[1:]})
-        place = {one: index for index, one in enumerate(used)}
-        around = [[place[one] for one in name[1:]] for name in new]
-        variances, spectra = zip(*(self.priors[one] for one in used), strict=True)
-        judged = [self.judged[name[0]][1] for name in new]
-        found = self.prepared._combine(
-            Judged(*map(torch.cat, zip(*judged, strict=True))),
-            torch.as_tensor(around, device=variances[0].device),
-            torch.cat(variances),
-            _join(spectra),
-            self.sums,
-            self.rate,
+        self._explain(names)
+        own = [self.judged[name[0]][1] for name in names]
+        found = [
+            row
+            for name, window in zip(names, own, strict=True)
+            for row in (
+                (window.cost, window.sources, window.predicted),
+                *(self.explained[name[0], one] for one in name[1:]),
+            )
+        ]
+        cost, sources, predicted = (
+            torch.cat(part).unflatten(0, (len(names), -1))
+            for part in zip(*found, strict=True)
         )
-        sources, _, *powers = found
-        for name, one, *power in zip(new, sources, *powers, strict=True):
+        modes = torch.cat([window.modes for window in own])
+        shares = self.prepared._shares(cost, modes, self.rate)
+        sources = weighted_mean(sources, shares)
+        _, *powers = self.prepared._fit(modes, predicted, shares)
+        for name, one, *power in zip(names, sources, *powers, strict=True):
             self.estimates[name] = one, *power
+
+    def _explain(self, names):
+        """Explain windows by those around them that are new."""
+        pairs = {(one, name[0]) for name in names for one in name[1:]}
+        pairs = sorted(pair for pair in pairs if pair[::-1] not in self.explained)
+        if not pairs:
+            return
+        used = sorted({one for one, _ in pairs})
+        counts = Counter(one for one, _ in pairs)
+        kernels, spectra = zip(*(self.priors[one] for one in used), strict=True)
+        device = kernels[0].device
+        which = torch.arange(len(used), device=device).repeat_interleave(
+            torch.tensor([counts[one] for one in used], device=device)
+        )
+        windows = [self.judged[start][1] for _, start in pairs]
+        cost, weights, predicted, _ = _join(spectra).explain(
+            torch.cat([window.modes for window in windows]),
+            torch.cat([window.rest for window in windows]),
+            which,
+        )
+        parts = weights.split([counts[one] for one in used])
+        sources = torch.cat(
+            [
+                (part.mT.flatten(0, 1) @ kernel.T).unflatten(0, (len(part), -1))
+                for part, kernel in zip(parts, kernels, strict=True)
+            ]
+        )
+        rows = zip(*map(_rows, (cost, sources, predicted)), strict=True)
+        for (one, start), row in zip(pairs, rows, strict=True):
+            self.explained[start, one] = row
 
     def _blend(self, n_total, short, around, names, keep):
         """Scale the windows, and blend those that hold samples to keep."""
@@ -283,10 +333,29 @@ class _Remembered(_Recomputed):
             for i, start in enumerate(short)
             if start < keep.stop and start + self.short > keep.start
         ]
-        sources = [factor[i] * self.estimates[names[i]][0] for i in seen]
-        sources = torch.stack(sources).mT.cpu().numpy()
+        sources = torch.stack([self.estimates[names[i]][0] for i in seen])
+        sources *= factor[seen, None, None]
+        sources = sources.mT.cpu().numpy()
         starts = [short[i] for i in seen]
         return overlap_add(sources, self.short, n_total, keep, starts)
+
+
+class _Window(NamedTuple):
+    """A short window, and what its prior of one source makes of it; one row each.
+
+    Attributes
+    ----------
+    modes, rest, cost, predicted : tensor
+        As in :class:`Judged`.
+    sources : tensor of shape (1, n_times, n_rows)
+        The sums of activity.
+    """
+
+    modes: torch.Tensor
+    rest: torch.Tensor
+    cost: torch.Tensor
+    sources: torch.Tensor
+    predicted: torch.Tensor
 
 
 def _rows(values):

@@ -139,6 +139,9 @@ class DeepSIFStream:
             self.vertices, self.parcels = None, _parcels_in(self._plan, label)
             self._rows = operator._to_parcels[self.parcels]
             self._activity = sparse.eye_array(len(self.parcels), dtype=np.float32)
+        self._n_rows = self._activity.shape[0]
+        if _is_identity(self._activity):
+            self._activity = None
         self._decim = decim
         self._clock = Clock(self.info["sfreq"])
         self._checked, self._unchecked = False, []
@@ -372,10 +375,14 @@ class DeepSIFStream:
 
     def _make(self, parts, events, final=True):
         """Put parts, each a list of sources and their times, together."""
-        n_rows = self._activity.shape[0]
-        data = [self._activity @ some for sources, _ in parts for some in sources]
+        data = [some for sources, _ in parts for some in sources]
+        if self._activity is not None:
+            data = [self._activity @ some for some in data]
+        if len(data) != 1:  # one needs no copy
+            data = [np.zeros((self._n_rows, 0), np.float32), *data]
+            data = [np.concatenate(data, axis=1)]
         return StreamEstimate(
-            np.concatenate([np.zeros((n_rows, 0), np.float32), *data], axis=1),
+            data[0],
             np.concatenate([np.zeros(0), *(times for _, times in parts)]),
             final,
             events,
@@ -397,6 +404,11 @@ def _parcels_in(plan, label):
             "parcels=False."
         )
     return found
+
+
+def _is_identity(matrix):
+    n_rows, n_columns = matrix.shape
+    return n_rows == n_columns and (matrix != sparse.eye_array(n_rows)).nnz == 0
 
 
 def _tell_gap(start, stop, n_missing):

@@ -15,6 +15,7 @@ from torch import nn
 # lambda² = 1/SNR². The first suits averages of SNR 3, the second clean data.
 REGULARIZATIONS = (0.1, 0.003)
 N_KERNELS = len(REGULARIZATIONS)
+_FEW = 32  # patterns
 N_SCALES = 3  # sizes of the sources that a scan looks for
 
 
@@ -172,14 +173,15 @@ def scan(patterns, kernels):
         How large each pattern is for the best topography of each parcel, divided by the
         root mean square over components, scales and parcels.
     """
-    rows = patterns.mT.contiguous()
+    rows = patterns.mT.flatten(0, 1)
     scores = []
-    for kernel in kernels.chunk(N_SCALES, 2):  # small enough for the processor's cache
+    # small enough for the processor's cache
+    for kernel in kernels.chunk(N_SCALES if len(rows) > _FEW else 1, 2):
         score = (rows @ kernel[0]).abs_()
         for other in kernel[1:]:  # the largest so far
             score = torch.maximum(score, (rows @ other).abs_())
         scores.append(score)
-    scores = torch.cat(scores, 2)
+    scores = torch.cat(scores, 1).unflatten(0, (len(patterns), -1))
     size = torch.linalg.vector_norm(scores, dim=(1, 2), keepdim=True)
     size = size / scores.shape[2] ** 0.5
     return scores / torch.where(size > 0, size, 1.0)

@@ -98,8 +98,9 @@ def _explained(block, at_times):
     """Return the power that each topography explains, (n_rows, n_windows)."""
     n_windows = at_times.shape[2]
     if n_windows < _FEW:  # to read the topographies takes longest: all times at once
-        score = block @ at_times.transpose(0, 1).flatten(1)
-        return score.square_().unflatten(1, (-1, n_windows)).sum(1)
+        score = at_times.permute(2, 0, 1).flatten(0, 1) @ block.T
+        score = score.square_().unflatten(0, (n_windows, -1))
+        return score.sum(1).T.contiguous()
     total = (block @ at_times[0]).square_()
     score = torch.empty_like(total)
     # one time after the other: the sums stay in the processor's cache

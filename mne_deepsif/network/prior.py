@@ -3,17 +3,21 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-import copy
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
+
+from .device import FewRows
 
 _EXPONENT = 0.6  # of the answer's power: 0 would be a minimum norm, more is sparser
 _FLOOR = 0.05  # prior variance of a silent parcel, over the mean of all
 _MOST_CHANGE = (1e-4, 1e4)  # of a variance's evidence
 _LAMBDAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # noise over signal, mean over channels
 _NEIGHBOUR, _N_STEPS = 0.3, 3  # how far a patch reaches beyond its parcel
+_FEW = 8  # windows: to read the squares of the patterns takes longer than to compute
 _TAIL = 1e-4  # share of the gain's power that the modes leave out
 
 
@@ -110,28 +114,12 @@ class CorticalPrior:
         squares = torch.cat([part[:, rows, columns] for part in squares])
         patches = self.patch.T[:, rows] * self.patch.T[:, columns]
         self._squares = torch.cat([squares, patches])
-        self._active = torch.arange(self.n_parcels, device=fine.device)
+        self._few_rows = None  # see expect_few_windows
 
-    def restrict(self, fine, patch):
-        """Return what estimates only some coefficients, which takes less time.
-
-        Parameters
-        ----------
-        fine, patch : array of int
-            The fine patterns and the parcels to estimate.
-
-        Returns
-        -------
-        prior : CorticalPrior
-            Only for :meth:`estimate`.
-        """
-        prior = copy.copy(self)
-        prior.fine, prior.parcel = self.fine[:, fine], self.parcel[fine]
-        profiles = self.profiles[patch]
-        prior._active = profiles.any(0).nonzero()[:, 0]  # patches that reach there
-        prior.profiles = profiles[:, prior._active]
-        prior.patch = self.patch[:, prior._active]
-        return prior
+    @cached_property
+    def sparse_profiles(self):
+        """The activity of patches: sparse array of shape (n_parcels, n_parcels)."""
+        return sparse.csr_array(self.profiles.cpu().numpy())
 
     def scan_kernels(self, points, owner, regularization=0.1):
         """Compute kernels that tell how well single topographies explain the data.
@@ -185,7 +173,7 @@ class CorticalPrior:
             chance. A parcel that explains more than its variance allows has more.
         """
         half = inverse.flatten(1).index_select(1, self._upper) * self._twice
-        expected = half @ self._squares.T
+        expected = self._with_squares(half, transposed=True)
         fine = (weights.mT @ self.fine).square().sum(1)
         total = torch.zeros(len(fine), self.n_parcels, device=fine.device)
         fine = total.index_add(1, self.parcel, fine)
@@ -194,8 +182,23 @@ class CorticalPrior:
 
     def covariance(self, variances):
         """Compute the covariance of the data's modes: (n_windows, n_modes, n_modes)."""
-        upper = variances @ self._squares
+        upper = self._with_squares(variances)
         return upper.index_select(1, self._full).unflatten(1, (len(self.fine), -1))
+
+    def expect_few_windows(self):
+        """Let evidence and covariance of a few windows take less time, more memory."""
+        if self._few_rows is None and FewRows.suits(self._squares):
+            self._few_rows = FewRows(self._squares), FewRows(self._squares.T)
+
+    def _with_squares(self, rows, transposed=False):
+        """Multiply rows with the squares of all patterns, or with their transpose."""
+        if self._few_rows and len(rows) <= _FEW and not rows.requires_grad:
+            return self._few_rows[transposed](rows)
+        return rows @ (self._squares.T if transposed else self._squares)
+
+    def __getstate__(self):
+        """Leave out what can be made again."""
+        return {**vars(self), "_few_rows": None}
 
     def estimate(self, variances, weights):
         """Turn weights of the modes into coefficients.
@@ -215,7 +218,7 @@ class CorticalPrior:
         fine, patch = variances.split(self.n_parcels, 1)
         weights = weights.mT  # rows of all windows in one product, not one for each
         fine = weights @ self.fine * fine[:, None, self.parcel]
-        patch = (weights @ self.patch * patch[:, None, self._active]) @ self.profiles.T
+        patch = (weights @ self.patch * patch[:, None]) @ self.profiles.T
         return torch.cat([fine, patch], 2).mT
 
 
@@ -292,21 +295,6 @@ class Spectrum:
         level = self.values.sum(1) / self.n_channels
         self.level = torch.where(level == 0, 1.0, level)
 
-    def cost(self, data, rest, which):
-        """Compute how likely data are with one of the priors each.
-
-        Parameters
-        ----------
-        data, rest, which : tensor
-            As in :meth:`explain`.
-
-        Returns
-        -------
-        cost : tensor of shape (n_windows,)
-            As in :class:`Explained`.
-        """
-        return self._turn(data, rest, which)[0]
-
     def explain(self, data, rest, which):
         """Explain data by one of the priors each, at the most likely noise level.
 
@@ -324,13 +312,6 @@ class Spectrum:
         explained : Explained
             The likelihood, and what is needed for an estimate.
         """
-        cost, noise, turned, values, vectors = self._turn(data, rest, which)
-        weights = turned / (values + noise)[:, None]
-        predicted = (values[:, None] * weights) @ vectors.mT
-        return Explained(cost, (weights @ vectors.mT).mT, predicted.mT, noise[:, 0])
-
-    def _turn(self, data, rest, which):
-        """Return cost, noise, data as rows along the eigenvectors, and these."""
         values, vectors = self.values[which], self.vectors[which]
         ratios = torch.tensor(_LAMBDAS, device=values.device)
         noise = self.level[which, None] * ratios
@@ -340,7 +321,9 @@ class Spectrum:
         log_det = total.log().sum(2)
         n_rest = self.n_channels - values.shape[1]
         cost, noise = _most_likely(noise, power, log_det, rest, n_rest, self.n_channels)
-        return cost, noise, turned, values, vectors
+        weights = turned / (values + noise)[:, None]
+        predicted = (values[:, None] * weights) @ vectors.mT
+        return Explained(cost, (weights @ vectors.mT).mT, predicted.mT, noise[:, 0])
 
 
 def split_modes(prior, data):

@@ -157,6 +157,7 @@ def test_memory_is_constant(prepared, data):
 
 def _count(span):
     kept = vars(span._estimator)
-    names = [name for name in ("priors", "judged", "estimates") if name in kept]
+    names = ("priors", "judged", "explained", "estimates")
+    names = [name for name in names if name in kept]
     n_samples = sum(piece.shape[1] for piece in span._pieces)
     return [n_samples, len(span._pieces), *(len(kept[name]) for name in names)]

@@ -3,13 +3,16 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy import sparse
 from scipy.sparse.csgraph import shortest_path
 
+from mne_deepsif.network.device import FewRows
 from mne_deepsif.network.encoder import N_SCALES, backprojection_kernels, scan
 from mne_deepsif.network.prior import (
     _EXPONENT,
@@ -329,19 +332,18 @@ def test_scan_without_gain_or_data(prior, points):
     assert torch.isfinite(scan(data, prior.scan_kernels(silent, points[1]))).all()
 
 
-def test_fewer_coefficients_are_the_same():
-    """Those of some patterns, and of patches that reach beyond some parcels."""
+def test_few_windows_are_the_same(prior):
+    """The products for a few windows are those for many."""
     rng = np.random.default_rng(5)
-    adjacency = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(9, 9))
-    prior = CorticalPrior(
-        torch.as_tensor(rng.standard_normal((6, 18))).float(),
-        torch.arange(9).repeat(2),
-        torch.as_tensor(rng.standard_normal((6, 9))).float(),
-        torch.as_tensor(patch_profiles(adjacency)).float(),
-    )
-    variances = torch.as_tensor(rng.uniform(size=(3, 18))).float()
+    variances = torch.as_tensor(10 ** rng.uniform(-3, 3, (3, 2 * N_PARCELS))).float()
+    covariance = prior.covariance(variances)
+    inverse = torch.linalg.inv(covariance.double() + torch.eye(len(prior.fine)))
     weights = torch.as_tensor(rng.standard_normal((3, len(prior.fine), 4))).float()
-    fine, patch = np.array([2, 11]), np.array([0, 4])
-    found = prior.restrict(fine, patch).estimate(variances, weights)
-    whole = prior.estimate(variances, weights)
-    assert_allclose(found, whole[:, [*fine, *(18 + patch)]], rtol=1e-5)
+    ratios = prior.evidence(weights, inverse.float())
+    few = copy.copy(prior)
+    few.expect_few_windows()
+    assert FewRows.suits(prior._squares) == (few._few_rows is not None)
+    assert_allclose(few.covariance(variances), covariance, rtol=1e-5, atol=1e-5)
+    assert_allclose(few.evidence(weights, inverse.float()), ratios, rtol=1e-4)
+    assert pickle.loads(pickle.dumps(few))._few_rows is None
+    assert few.covariance(variances.requires_grad_()).requires_grad
