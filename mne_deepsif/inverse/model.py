@@ -373,6 +373,7 @@ class PreparedPrior(PreparedModel):
     def __init__(self, model, gain, patterns=None):
         super().__init__(model, gain)
         self.has_patterns = patterns is not None
+        self._latest = None  # mixing and its sums
         fine, uniform = self.gain, self.gain
         parcel = owner = torch.arange(gain.shape[1])
         points = self.gain.T.expand(N_SCALES, -1, -1)
@@ -443,8 +444,15 @@ class PreparedPrior(PreparedModel):
         return sources.cpu().numpy(), fitted.cpu().numpy()
 
     def _make_sums(self, mixing):
-        """Return what estimates the sums of activity that a mixing matrix asks for."""
-        return Sums(self.prior, mixing, self.has_patterns)
+        """Return what estimates the sums of activity that a mixing matrix asks for.
+
+        The latest is kept: the pieces of a recording ask for the same.
+        """
+        latest = self._latest  # another thread may replace it
+        if latest is None or latest[0] is not mixing:
+            latest = mixing, Sums(self.prior, mixing, self.has_patterns)
+            self._latest = latest
+        return latest[1]
 
     def _find_priors(self, seen):
         """Return prior variances of windows of several lengths, one after the other.
