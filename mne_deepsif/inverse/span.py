@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..network.device import one_thread
 from .band import independent_rate
 from .model import (
     _SEEN,
@@ -178,7 +179,7 @@ class _Remembered(_Recomputed):
             (first + start, *((seen[i][0], first + seen[i][1]) for i in row))
             for start, row in zip(short, around, strict=True)
         ]
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             self._find_priors(data, first, [seen[i] for i in np.unique(around)])
             self._judge(data, first, short)
             self._combine(names)

@@ -86,6 +86,24 @@ def open_threads(device="auto"):
         torch.set_num_threads(n_torch)
 
 
+@contextmanager
+def one_thread():
+    """Let torch compute with one thread, if this is the main thread.
+
+    The products of a few windows are too small to be shared out. On a busy machine,
+    threads that wait for each other within each take many times as long.
+    """
+    n_torch = torch.get_num_threads()
+    if n_torch == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_torch)
+
+
 def resolve_precision(precision, device):
     """Return the torch dtype for matrix products on a device."""
     if precision == "auto":

@@ -10,6 +10,7 @@ import torch
 
 from mne_deepsif.network.device import (
     check_device,
+    one_thread,
     open_threads,
     place_network,
     resolve_device,
@@ -76,5 +77,18 @@ def test_threads():
             after = later.submit(torch.get_num_threads).result()
         assert (n_threads, found) == (2, {1})
         assert torch.get_num_threads() == after == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_thread():
+    """Within, also after an error; the number before comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError), one_thread():
+            assert torch.get_num_threads() == 1
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
