@@ -237,7 +237,10 @@ def _judge_strays(electrodes):
 def _judge_beside(electrodes):
     """Find caps that sit beside their place: heads are as wide on the left."""
     best = electrodes.placement
-    beyond = np.abs(best.beside) / _BESIDE
+    limits = _BESIDE
+    if best.standard.numbered:  # the middle is no surer than the places around it
+        limits = limits + np.quantile(best.rest, 0.75)
+    beyond = np.abs(best.beside) / limits
     axis = int(beyond.argmax())
     if len(best.rest) < _FEWEST or not best.fits or beyond[axis] < 1:
         return None

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mne_deepsif import apply_deepsif_epochs, apply_deepsif_raw, assess_deepsif
+from mne_deepsif import (
+    apply_deepsif_epochs,
+    apply_deepsif_raw,
+    assess_deepsif,
+    make_template_forward,
+)
 from mne_deepsif.head.leadfield import channel_std
 from mne_deepsif.trust.order import Order, _gains, _rearrangements, find_order
 from mne_deepsif.trust.verdict import _describe_order, warn_if_disordered
@@ -52,6 +57,27 @@ def test_right_order(sensors):
         order = order_of(simulate(gain, seed=seed), gain)
         assert order.is_told and order.unpredicted < 0.5
         assert not order.is_random and not order.is_swapped("eeg")
+
+
+def test_right_order_of_a_single_field():
+    """What one patch makes in 64 electrodes, nearly without noise, suits swaps well."""
+    montage = mne.channels.make_standard_montage("biosemi64")
+    info = mne.create_info(montage.ch_names, SFREQ, "eeg").set_montage(montage)
+    fwd = mne.convert_forward_solution(make_template_forward(info), force_fixed=True)
+    gain = fwd["sol"]["data"] - fwd["sol"]["data"].mean(0)
+    rng = np.random.default_rng(0)
+    wave = np.exp(-0.5 * ((np.arange(125) - 60) / 4) ** 2)
+    gains, n_told = [], 0
+    for field in gain[:, rng.choice(gain.shape[1], 40, replace=False)].T:
+        data = 100 * np.outer(field / field.std(), wave)
+        data += rng.standard_normal(data.shape)
+        order = find_order(data, gain, np.eye(N) - 1 / N, np.ones((N, 1)), SFREQ)
+        if order is not None:
+            gains.append(order.gain)
+            n_told += order.is_swapped("eeg")
+            assert order.n_seen < 1.05 and order.n_channels == N
+    assert np.mean(np.array(gains) > 15) > 0.1  # too much for several fields
+    assert n_told <= 1
 
 
 def test_random_order(sensors):
