@@ -7,8 +7,8 @@ template's head, its helmet tilted by 5°, and heads that no training has seen. 
 head, the generic weights are trained for ``--updates`` updates as ``fit`` does, and
 random weights of the same network for ``--times`` as many, on the same samples and with
 the same loss, so that their validation losses can be compared. (``fit`` trains random
-weights with another loss, on parcels.) Weights at some numbers of updates, and the best ones, are
-scored by the suite's cells, on samples of the papers' task. Results go to
+weights with another loss, on parcels.) Weights at some numbers of updates, and the best
+ones, are scored by the suite's cells, on samples of the papers' task. Results go to
 ``results/changes.json``, and curves like those of the paper's Fig. 2c to
 ``doc/figures``. A run that was stopped goes on if it is started again with the same
 options.
@@ -96,7 +96,7 @@ def train(name, start, library, personal, n_steps, args, folder):
     Returns
     -------
     found : dict
-        Validation losses by number of updates, and the processor time (s).
+        Validation losses by number of updates, and the time (s).
     files : dict of Path
         The weights by number of updates, and the best ones.
     """
@@ -128,10 +128,9 @@ def train(name, start, library, personal, n_steps, args, folder):
         callback=keep_some,
     )
     keep(0, network)
-    began = time.process_time()
     trainer.run()
     keep(BEST, trainer.network)
-    seconds = time.process_time() - began
+    seconds = sum(trainer.seconds.values())
     return dict(losses=trainer.history, seconds=seconds), files
 
 
@@ -219,7 +218,7 @@ def draw(cases, fname):
 def parse(parser):
     """Read the options."""
     parser.add_argument("--updates", type=int, default=250, help="of given weights")
-    parser.add_argument("--times", type=int, default=3, help="as many from scratch")
+    parser.add_argument("--times", type=int, default=2, help="as many from scratch")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--heads", type=int, default=2, help="other heads, at most 4")
     parser.add_argument("--n", type=int, default=48, help="samples of each head")
