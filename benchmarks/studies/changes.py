@@ -205,9 +205,9 @@ def draw(cases, fname):
             loss = head[PERSONAL]["losses"][0][1]
             column[0].axhline(loss, color=COLORS[GENERIC], ls="--", label=GENERIC)
         column[0].set(title=case)
-        column[1].set(xlabel="updates", ylim=(0, None))
+        column[1].set(xlabel="updates")
     axes[0, 0].set(ylabel="validation loss")
-    axes[1, 0].set(ylabel="localization error (mm)")
+    axes[1, 0].set(ylabel="localization error (mm)", ylim=(0, None))
     handles = axes[0, 0].get_legend_handles_labels()
     by_name = dict(zip(*reversed(handles)))
     fig.legend(by_name.values(), by_name, loc="outside right center", frameon=False)
