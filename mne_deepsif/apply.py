@@ -25,11 +25,13 @@ from .inverse.plan import (
     warn_constant,
     warn_lost_band,
     warn_wrong_units,
+    with_band,
 )
 from .inverse.windows import chunks, window_starts
 from .network.device import open_threads
 from .trust.verdict import warn_if_disordered, warn_if_unusual
 
+_SAMPLES = 16  # windows of raw in which its band is measured
 _GROUP = 32  # windows estimated together
 _PIECE = 2**26  # bytes; a larger piece of raw has no more windows than a group
 _DENSE = 2**29  # bytes; a larger estimate of raw stays in patterns until it is used
@@ -310,6 +312,7 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
         for piece in chunks(last - first, plan.window, n_windows)
     ]
     power = Power()
+    plan = with_band(plan, _samples_of(raw, spans, plan.window))
     bar = ProgressBar(pieces, mesg="Estimating", unit=" pieces")
     for at, estimate in _estimate_pieces(bar, raw, plan, rows, start, decim):
         power += estimate.power
@@ -318,6 +321,16 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
     warn_constant(power, plan)
     warn_lost_band(power, plan)
     return sources, activity
+
+
+def _samples_of(raw, spans, n_times):
+    """Yield windows of raw, evenly spaced in some spans."""
+    starts = [
+        start for first, last in spans for start in range(first, last, max(1, n_times))
+    ]
+    chosen = np.linspace(0, len(starts), _SAMPLES, endpoint=False).astype(int)
+    for start in (starts[i] for i in np.unique(chosen)):
+        yield raw.get_data(start=start, stop=min(start + n_times, raw.n_times))
 
 
 def _count_windows(plan, n_kept, n_total):
@@ -419,7 +432,10 @@ def _iterate_epochs(epochs, plan):
     n_group = max(1, _GROUP // len(window_starts(length, plan.window)))
     power, known, lost = Power(), False, False
     for index, group in enumerate(_group(epochs, n_group)):
-        estimate = estimate_sources(np.stack(group), plan, check_reference=not known)
+        group = np.stack(group)
+        if index == 0:
+            plan = with_band(plan, [group])
+        estimate = estimate_sources(group, plan, check_reference=not known)
         power += estimate.power
         if index == 0:  # once, and early: the caller may not use up the generator
             warn_constant(estimate.power, plan)

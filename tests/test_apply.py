@@ -318,6 +318,31 @@ def test_embedded_weights_have_no_seams(eeg_info, eeg_fwd, cov, monkeypatch):
         assert_allclose(stcs[i].data, expected, atol=1e-4 * peak)
 
 
+@pytest.mark.parametrize("kind", ["evoked", "epochs", "raw"])
+def test_info_that_is_wrong_about_a_filter(kind, eeg_info, eeg_fwd, cov):
+    """Data are what counts: simulated ones have the info of some recording."""
+    data = noise((32, 700))
+    told = eeg_info.copy()
+    with told._unlock():
+        told["lowpass"] = 20.0
+    operator = make_deepsif_operator(eeg_info, eeg_fwd, cov)
+
+    def estimate(data, info):
+        if kind == "evoked":
+            return apply_deepsif(mne.EvokedArray(data, info), operator).data
+        raw = mne.io.RawArray(data, info)
+        if kind == "raw":
+            return apply_deepsif_raw(raw, operator).data
+        epochs = mne.make_fixed_length_epochs(raw, 0.7, preload=True)
+        return np.array([stc.data for stc in apply_deepsif_epochs(epochs, operator)])
+
+    assert_array_equal(estimate(data, told), estimate(data, eeg_info))
+    data = mne.filter.filter_data(data, eeg_info["sfreq"], None, 20.0)
+    expected = estimate(data, told)
+    difference = estimate(data, eeg_info) - expected
+    assert np.linalg.norm(difference) < 0.1 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_threads_share_the_pieces(eeg_info, eeg_fwd, cov, monkeypatch, n_threads):
     """Pieces come back in order, and so does an error; warnings' filters stay."""

@@ -25,6 +25,7 @@ from ..network.prior import (
     reweigh,
     split_modes,
 )
+from .band import independent_rate
 from .windows import (
     covering,
     cut,
@@ -42,8 +43,6 @@ _SEEN, _SHORT = (1, 4), 8
 # that of each length, that of one source (minus twice the log likelihood)
 _HANDICAPS, _HANDICAP = (0.0, 8.0), -4.0
 _NEGLIGIBLE = 0.02  # weight of a prior
-# Hz; samples that come faster tell no more, and each window of estimates has one
-_INDEPENDENT, _DEPENDENT = 125.0, 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +186,7 @@ class Model:
         sfreq : float
             Sampling rate of the data (Hz).
         band : float | None
-            Highest frequency in the data (Hz), as ``info["lowpass"]``. None is half of
-            the sampling rate.
+            Highest frequency in the data (Hz). None is half of the sampling rate.
         mixing : array of shape (n_rows, n_parcels) | None
             Return ``mixing @ sources`` instead. This is less work for few rows.
 
@@ -255,8 +253,8 @@ class PreparedModel:
         sfreq : float
             Sampling rate of the data (Hz).
         band : float | None
-            Highest frequency in the data (Hz), as ``info["lowpass"]``. None is half of
-            the sampling rate. Of slower data, fewer samples are independent.
+            Highest frequency in the data (Hz), see :func:`effective_band`. None is half
+            of the sampling rate. Of slower data, fewer samples are independent.
         mixing : array or sparse array of shape (n_rows, n_parcels) | None
             Sums of the activity to return instead. With ``has_patterns``, it has one
             column for each pattern.
@@ -567,25 +565,6 @@ class PreparedPrior(PreparedModel):
         fitted = predicted.mT @ self.prior.modes.T
         product = (modes * predicted).sum((1, 2))
         return estimate, fitted, product, predicted.square().sum((1, 2))
-
-
-def independent_rate(sfreq, band=None):
-    """Return how many independent samples data have per second.
-
-    Parameters
-    ----------
-    sfreq : float
-        Sampling rate (Hz).
-    band : float | None
-        Highest frequency in the data (Hz). None or 0 if unknown.
-
-    Returns
-    -------
-    rate : float
-        Independent samples per second.
-    """
-    rate = min(sfreq, 2 * band if band else np.inf)
-    return min(max(rate, _DEPENDENT), _INDEPENDENT)
 
 
 def _check_finite(answer):

@@ -18,6 +18,7 @@ from ..head.channels import pick_data
 from ..head.leadfield import channel_std, check_nave
 from ..head.reference import check_average_reference
 from ..head.units import check_units, describe_units
+from .band import effective_band
 from .modes import brain_share, power_above
 from .operator import DeepSIFOperator, resolve_operator
 from .windows import constant_power
@@ -37,6 +38,7 @@ class Plan:
     vertices: list  # to return, lh and rh
     activity: sparse.csr_array  # (n_vertices, n_rows): moments for rows of 1 A/m
     normals: np.ndarray | None  # (n_vertices, 3); None for a scalar estimate
+    band: float | None = None  # Hz; None measures it in each piece of data
 
     @property
     def leadfield(self):
@@ -136,6 +138,27 @@ def _restrict_to_label(plan, label):
     )
 
 
+def with_band(plan, pieces):
+    """Return a plan that knows the band of the data.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    pieces : iterable of array of shape (..., n_all_channels, n_times)
+        Some of the data.
+
+    Returns
+    -------
+    plan : Plan
+        The same, for all of the data.
+    """
+    leadfield = plan.leadfield
+    picks, names, info = plan.picks, leadfield.ch_names, plan.info
+    white = (leadfield.whiten(pick_data(data, picks, names)) for data in pieces)
+    return replace(plan, band=effective_band(white, info["sfreq"], info["lowpass"]))
+
+
 def choose_rows(plan):
     """Choose what to keep of an estimate, so that it is small.
 
@@ -218,9 +241,11 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
     if plan.model.encoder == "sensors":
         given = leadfield.projector @ data
         constant = constant_power(data_white, plan.window)
-    prepared = plan.operator._prepared
-    sources, fit_white = prepared.estimate(
-        given, sfreq, band=plan.info["lowpass"], mixing=rows, fit=True, keep=keep
+    band = plan.band
+    if band is None:
+        band = effective_band([data_white], sfreq, plan.info["lowpass"])
+    sources, fit_white = plan.operator._prepared.estimate(
+        given, sfreq, band=band, mixing=rows, fit=True, keep=keep
     )
     if plan.model.encoder == "sensors":
         fit_white = leadfield.whitener @ fit_white

@@ -12,13 +12,13 @@ import copy
 import numpy as np
 import torch
 
+from .band import independent_rate
 from .model import (
     _SEEN,
     _SHORT,
     Judged,
     PreparedPrior,
     _common_scale,
-    independent_rate,
 )
 from .windows import covering, cut, n_settled, overlap_add, reach, window_starts
 

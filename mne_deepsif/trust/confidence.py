@@ -8,6 +8,7 @@ from mne.utils import ProgressBar
 from scipy.special import expit
 
 from ..head.leadfield import channel_std
+from ..inverse.band import effective_band
 from ..metrics import otsu_threshold
 from .verdict import read_calibration
 
@@ -37,6 +38,8 @@ def estimate_again(data, plan, n_passes, random_state):
     leadfield, std = plan.leadfield, channel_std(plan.leadfield)
     unwhiten = np.linalg.pinv(leadfield.whitener) / std
     noise = unwhiten @ unwhiten.T
+    sfreq, lowpass = plan.info["sfreq"], plan.info["lowpass"]
+    band = effective_band([leadfield.whiten(data)], sfreq, lowpass)
     data, gain = leadfield.projector @ data / std, leadfield.gain / std
     patterns = plan.operator._patterns
     n_channels = len(data)
@@ -52,8 +55,8 @@ def estimate_again(data, plan, n_passes, random_state):
         passes.append(
             prepared.estimate(
                 whitener @ data[kept],
-                plan.info["sfreq"],
-                band=plan.info["lowpass"],
+                sfreq,
+                band=band,
                 mixing=plan.operator._to_parcels,
             )
         )

@@ -292,22 +292,6 @@ def test_batch_size_does_not_matter(model, long_data, monkeypatch):
         assert_close(model.estimate(*long_data, SFREQ), expected)
 
 
-@pytest.mark.parametrize(
-    ("sfreq", "band", "rate"),
-    [
-        (1000, None, 125),
-        (1000, 0, 125),
-        (1000, 30, 60),
-        (100, None, 100),
-        (100, 70, 100),
-        (100, 0.1, 16),
-    ],
-)
-def test_independent_samples(sfreq, band, rate):
-    """Samples that come faster than the data change tell no more."""
-    assert module.independent_rate(sfreq, band) == rate
-
-
 def test_band_of_the_data(model, long_data):
     """It matters if it is below that of the network."""
     data, gain = long_data
