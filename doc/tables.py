@@ -25,6 +25,7 @@ def write_tables(folder):
         "library": libraries(library),
         "ablation": ablations(_read("ablation")),
         "personalisation": personalisations(_read("personalisation")),
+        "changes": changes(_read("changes")),
         "lanes": lanes(_read("lanes")),
         "headline": headlines(),
         "comparison": comparisons(_read("comparison")),
@@ -181,6 +182,31 @@ def personalisations(results):
             losses = [loss for _, loss in found["history"]]
             row += [f"{losses[0]:.4f} → {min(losses):.4f}", f"{found['seconds']:.0f}"]
         yield name, f"{first['history'][-1][0]}", *row
+
+
+def changes(results):
+    """List the scores of each kind of weights on the MEG paper's changes."""
+    metrics = {
+        "LE (mm)": ("le", ".2f"),
+        "sensitivity": ("recall", ".2f"),
+        "specificity": ("specificity", ".2f"),
+        "geometric mean": ("balance", ".2f"),
+        "correlation": ("correlation", ".2f"),
+    }
+    yield "data", "weights", *metrics, "n"
+    for case, record in results["cases"].items():
+        found = {
+            (one["method"], one["metric"]): one
+            for one in record["summary"]
+            if one["rule"] in ("authors", "-")
+        }
+        for method in dict.fromkeys(method for method, _ in found):
+            spread = [
+                f"{found[method, metric]['mean']:{form}} ± "
+                f"{found[method, metric]['sd']:{form}}"
+                for metric, form in metrics.values()
+            ]
+            yield case, method, *spread, f"{found[method, 'failed']['n']}"
 
 
 def trajectories(results):

@@ -62,6 +62,16 @@ def _all_differ(results):
     assert len({one["error"] for one in found.values()}) == len(ABLATIONS)
 
 
+def _starts_ahead(results):
+    """Check that random weights are worse, and that no sample failed."""
+    found = json.loads((results / "changes.json").read_text())["cases"]["no change"]
+    first = {name: one["losses"][0][1] for name, one in found["heads"]["0"].items()}
+    assert first["personalised"] < first["from scratch"]
+    failed = [one for one in found["summary"] if one["metric"] == "failed"]
+    assert [(one["mean"], one["n"]) for one in failed] == [(0, 2)] * 3
+    assert (results / "changes.png").stat().st_size > 5000
+
+
 def _trains(results):
     """Train on the bundle as on a GPU, and check the weights that are exported."""
     options = {
@@ -108,6 +118,14 @@ CASES = (
             *("calibration/both/error", "windows/no source/probability/empty"),
             *("windows/radius 25 mm/otsu/all_found", "min_probability"),
         ),
+    ),
+    Case(
+        "studies.changes",
+        "--smoke --updates 2 --times 1 --batch-size 8 --n 2 --n-curve 1 "
+        "--out {results}",
+        "changes.json",
+        ("cases/no change/heads/0/from scratch/losses", "cases/no change/summary"),
+        check=_starts_ahead,
     ),
     Case("making.figures_simulation", "", "spikes.png", ("PNG",)),
     Case("making.figures_viz", "", "trust.png", ("PNG",)),
@@ -192,7 +210,10 @@ CASES = (
         "--minutes 0.01 --n 4 --waveforms 100 --background 40 --batch-size 2 "
         "--out {results}",
         "published.txt",
-        ("3 source(s) published authors LE mm", "3 source(s) compact   peak    LE mm"),
+        (
+            *("their regions: 3 sources", "| published | usual | authors |"),
+            *("| compact | usual | otsu |", "| the papers | their own head |"),
+        ),
         needs="reference",
     ),
     Case(

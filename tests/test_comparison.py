@@ -194,25 +194,41 @@ def test_headline_marks_the_least():
     title, scenario = next(iter(HEADLINE.items()))
     peaks = {("DeepSIF", "best"): 4.0, ("sLORETA", "usual"): 9.0, ("MNE", "best"): 3.0}
     summary = [
-        dict(scenario=scenario, metric="peak", method=method, choice=choice, mean=mean)
+        dict(scenario=scenario, metric="peak", method=method, choice=choice)
+        | dict(mean=mean, n=24)
         for (method, choice), mean in peaks.items()
     ]
     lines = headline(summary, [])
-    assert lines[1:] == [(title, "4.0", "9.0", "3.0* (MNE, best)")]
+    assert lines[1:] == [(title, "4.0", "9.0", "**3.0** (MNE, tuned)", "24")]
     assert as_markdown(lines).count("\n") == 2
 
 
 @pytest.mark.parametrize(
     "method, expected",
-    [("DeepSIF", ("4.0", "-", "-")), ("sLORETA", ("-", "4.0", "4.0 (sLORETA, usual)"))],
+    [("DeepSIF", ("4.0", "-", "-")), ("sLORETA", ("-", "4.0", "4.0 (sLORETA)"))],
 )
 def test_headline_of_one_method(method, expected):
     """Where a run has nothing to compare, it says so."""
     title, scenario = next(iter(HEADLINE.items()))
     row = dict(
-        scenario=scenario, metric="peak", method=method, choice="usual", mean=4.0
+        scenario=scenario, metric="peak", method=method, choice="usual", mean=4.0, n=9
     )
-    assert headline([row], [])[1:] == [(title, *expected)]
+    assert headline([row], [])[1:] == [(title, *expected, "9")]
+
+
+def test_headline_of_recordings():
+    """Responses without a place count for nothing; ours is the better one here."""
+    names = ("recording", "method", "distance")
+    found = [
+        dict(zip(names, one))
+        for one in (
+            *(("Left visual", "DeepSIF", 2.0), ("Right Auditory", "DeepSIF", 4.0)),
+            *(("Left visual", "dSPM", 5.0), ("Left visual", "dSPM", np.nan)),
+            ("VEP", "dSPM", 1.0),
+        )
+    ]
+    (line,) = headline([], found)[1:]
+    assert line[1:] == ("**3.0**", "-", "5.0 (dSPM)", "2")
 
 
 # ---------------------------------------------------------------- store and engines

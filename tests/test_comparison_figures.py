@@ -80,6 +80,15 @@ def test_areas_are_as_in_the_rows():
     plt.close(fig)
 
 
+def test_curves_have_a_panel_for_each_kind_of_sensors():
+    rows, _ = _rows(("level",))
+    fig = figures.plot_curves(report.summarise(rows), *figures.AXES["snr"])
+    titles = [ax.get_title() for ax in fig.axes]
+    kinds = "EEG", "magnetometers"
+    assert titles == [f"{kind}, wrong forward, n = {N} each" for kind in kinds]
+    plt.close(fig)
+
+
 def test_without_rows_there_is_no_figure(tmp_path):
     rows, rules = _rows(("silence",))
     rows["vertex"] = rows["depth"] = np.nan

@@ -292,13 +292,21 @@ def plot_curves(summary, label, pattern):
             mean, error, n = zip(*points)
             style = dict(marker="o", color=shades[method], label=method, capsize=2)
             ax.errorbar(values, mean, error, **style)
-        ax.set(xlabel=label, title=f"{where}, n = {min(n):.0f} each")
+        ax.set(xlabel=label, title=f"{_title(where)}, n = {min(n):.0f} each")
         ax.grid(alpha=0.3)
     for ax in axes[:, 0]:
         ax.set(ylabel="peak error (mm): mean ± s.e.", ylim=(0, None))
     handles = axes[0, 0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside right center", frameon=False)
     return fig
+
+
+def _title(where):
+    """Return what the sensors are, and whether the forward is right."""
+    match = re.match(r"^sample (eeg|mag), error (none|all)$", where)
+    if match is None:
+        return where
+    return f"{KINDS[match[1]]}, {dict(none='right', all='wrong')[match[2]]} forward"
 
 
 def _is_curve(curves):

@@ -183,13 +183,13 @@ QUICK = ("quick",)
 DEFAULT = ("radius", "early", "several", "weak", "mirrored", "silence", "error")
 # the table at the top of the results: titles, and what they show
 HEADLINE = {
-    "a patch of 25 mm radius": "sample eeg, error all: radius 25 mm",
-    "a focal source, 6 mm": "sample eeg, error all: radius 6 mm",
-    "2 sources": "sample eeg, error all: 2 sources",
-    "a weak source before a strong one": (
+    "EEG: a patch of 25 mm radius": "sample eeg, error all: radius 25 mm",
+    "EEG: a small patch of 6 mm radius": "sample eeg, error all: radius 6 mm",
+    "EEG: two sources": "sample eeg, error all: 2 sources",
+    "EEG: a weak source before a strong one": (
         "sample eeg, error all: early source, 0.15 of the late one"
     ),
-    "the same as the first, by MEG": "sample mag, error all: radius 25 mm",
+    "MEG: a patch of 25 mm radius": "sample mag, error all: radius 25 mm",
 }
 SCENARIOS = make_scenarios()
 SCENARIOS["headline"] = [

@@ -7,11 +7,12 @@ processor minutes on the authors' 75-channel gain and 994 regions, and our compa
 network (``encoder="backprojection"``) for as many minutes on the same gain and kinds
 of samples. The published network sees windows of 1 s, as in the papers, but at 125
 instead of 500 Hz (``--sfreq``): its time goes into the recurrence over samples, and an
-update at 500 Hz takes four times as long. Prints how both find 1, 2 and 3 sources and
-writes ``results/published.txt`` and the learning curves, ``results/published.json``. A
-run that was stopped goes on if it is started again with the same options.
-``OMP_NUM_THREADS=1`` saves processor time: the many small steps of an LSTM gain little
-from a second thread and wait for it a lot.
+update at 500 Hz takes four times as long. Then the suite's cells score both networks,
+and the generic weights, on 1, 2 and 3 sources of the papers' task. Prints the tables
+and writes ``results/published.txt`` and, with the learning curves,
+``results/published.json``. A run that was stopped goes on if it is started again with
+the same options. ``OMP_NUM_THREADS=1`` saves processor time: the many small steps of an
+LSTM gain little from a second thread and wait for it a lot.
 
 Needs ``../shared/data/reference`` beside the checkout.
 """
@@ -26,92 +27,65 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import mne
-import numpy as np
-import torch
-from scipy.io import loadmat
 
 import mne_deepsif
-from mne_deepsif import Model, metrics
-from mne_deepsif.head.parcels import _build_parcels
+from mne_deepsif import Model
+from mne_deepsif.estimator import make_training_leadfield
+from mne_deepsif.head.leadfield import make_leadfield
 from mne_deepsif.inverse.files import write_model
 from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.device import resolve_device
 from mne_deepsif.network.encoder import N_KERNELS
-from mne_deepsif.simulation import Simulator
 from mne_deepsif.simulation.connectome import NMM_994_INDEX
 from mne_deepsif.simulation.library import make_library
-from mne_deepsif.training.batches import TrainingLeadfield
 from mne_deepsif.training.trainer import Trainer, TrainingOptions
 
+from ..comparison import authors, report
+from ..comparison.papers import PapersHead
+from ..comparison.registry import NUMBERS, on
+from ..comparison.run import make_plan, run
+from ..comparison.store import Store
 from ..options import parse_args
-from ..provenance import ROOT, Lines, provenance
+from ..provenance import Lines, provenance
 
-DATA = ROOT.parent / "shared" / "data" / "reference"
-TRAIN_SEED, TEST_SEED = 1, 9000  # of the libraries
-SFREQ, N_TIMES = 500.0, 500  # of the papers' samples
-SNRS = (5.0, 10.0, 15.0, 20.0)  # dB, nominal, of the papers' test samples
-CHUNK = 50  # samples estimated at once
+HEAD = PapersHead("authors", "authors", regions=True)
+TRAIN_SEED = 1  # of the library; the suite draws its samples from another
+CHUNK = 50  # samples of a cell
 PROBE = 3  # updates that tell how long one takes
-# mean ± SD, authors' rule
-PAPERS = """\
-papers (75/76 channels, authors' rule)   1 source      2 sources     3 sources
-  LE mm                                  1.12 ± 2.14   1.55 ± 1.74   1.56 ± 1.66
-  precision                               .88 ± .15     .79 ± .18     .76 ± .17
-  recall                                  .95 ± .07     .83 ± .18     .75 ± .19
-  correlation                             .99 ± .02     .91 ± .16     .85 ± .19"""
 CONDITIONS = """
 Held-out waveforms, patches, background and noise; 1 s at 500 Hz, noise drawn there as
 the authors' scripts do (5, 10, 15, 20 dB nominal, power halved), 10-15 dB over
-background. Scores per source, mean ± SD (median); LE one-sided; n: sources"""
+background. Scores per source, mean ± SD; LE one-sided; n: samples. The generic weights
+were trained on other heads and on sources of any size."""
 LINES = Lines()
 say = LINES.say
 
 
 # ---------------------------------------------------------------- the papers' head
-def read_parcels():
-    """Return the papers' 994 regions on the pial surface on which they were cut."""
-    cortex = loadmat(DATA / "fs_cortex_20k.mat")
-    rr, tris = cortex["pos"] / 1e3, cortex["tri"].astype(int)
-    tris -= tris.min()  # MATLAB counts from 1
-    mapping = loadmat(DATA / "fs_cortex_20k_region_mapping.mat")["rm"].ravel()
-    n_lh = len(rr) // 2
-    left = (tris < n_lh).all(1)
-    return _build_parcels(
-        "fsaverage5",
-        mapping.astype(int),
-        [rr[:n_lh], rr[n_lh:]],
-        [tris[left], tris[~left] - n_lh],
+def read_leadfield():
+    """Return the leadfield of the suite's head with the authors' gain and regions."""
+    problem = HEAD.make().problem
+    return make_leadfield(
+        problem.info,
+        problem.fwd,
+        problem.noise_cov,
+        parcels=authors.make_regions(),
+        subjects_dir=problem.subjects_dir,
     )
 
 
-def read_gain():
-    """Return the papers' gain (75, 994), average-referenced, mean square 1."""
-    gain = loadmat(DATA / "leadfield_75_20k.mat")["fwd"]
-    gain = gain - gain.mean(0)
-    return gain / np.sqrt(np.mean(gain**2))
-
-
-def reference_whitener(n_channels):
-    """Return the whitener (n_channels - 1, n_channels) of average-referenced noise."""
-    centring = np.eye(n_channels) - 1 / n_channels
-    return np.linalg.eigh(centring)[1][:, 1:].T
-
-
-def read_library(parcels, sfreq, seed, args, test=False):
+def read_library(sfreq, args):
     """Simulate spikes, background and patches under the papers' connectome."""
-    connectome = mne_deepsif.read_tvb_connectivity(
-        DATA / "connectivity_998.zip", NMM_994_INDEX
-    )
-    share = 0.1 if test else 1.0
+    fname = authors.FOLDER / "connectivity_998.zip"
     return make_library(
-        parcels,
+        authors.make_regions(),
         sfreq=sfreq,
-        n_patches=max(994, int(share * 40_000)),
-        n_waveforms=int(share * args.waveforms),
-        background=max(5.0, share * args.background),
+        n_patches=40_000,
+        n_waveforms=args.waveforms,
+        background=args.background,
         papers_only=True,
-        connectome=connectome,
-        random_state=seed,
+        connectome=mne_deepsif.read_tvb_connectivity(fname, NMM_994_INDEX),
+        random_state=TRAIN_SEED,
     )
 
 
@@ -143,21 +117,16 @@ class Published:
     """The papers' network: channels in, windows of 1 s."""
 
     encoder, architecture = "sensors", "published"
-    options = TrainingOptions(n_leadfields=1, learning_rate=3e-4)  # the papers' rate
 
-    def __init__(self, gain, args):
-        self.leadfield, self.sfreq = TrainingLeadfield(gain), args.sfreq
-        self.options = replace(
-            self.options,
+    def __init__(self, leadfield, args):
+        self.sfreq, self.n_features = args.sfreq, len(leadfield.gain)
+        self.options = TrainingOptions(
+            n_leadfields=1,
+            learning_rate=3e-4,  # the papers' rate
             n_times=round(args.sfreq),
             batch_size=args.batch_size,
             n_validation=4 * args.batch_size,
         )
-        self.n_features = len(gain)
-
-    def given(self, channels):
-        """Return data or gain as the network's estimate takes them."""
-        return channels
 
 
 class Compact:
@@ -166,40 +135,37 @@ class Compact:
     encoder, architecture, sfreq = "backprojection", "compact", 125.0
     options = TrainingOptions(n_leadfields=1)
 
-    def __init__(self, gain, args):
-        self.leadfield = TrainingLeadfield(gain, reference_whitener(len(gain)))
-        self.n_features = N_KERNELS * gain.shape[1]
-
-    def given(self, channels):
-        """Return data or gain as the network's estimate takes them."""
-        return self.leadfield.whitener @ channels
+    def __init__(self, leadfield, args):
+        self.n_features = N_KERNELS * leadfield.gain.shape[1]
 
 
-def make_trainer(kind, library, options, device, **kwargs):
+def make_trainer(kind, leadfield, library, options, device, **kwargs):
+    """Return what trains a network on the leadfield."""
     n_parcels = len(library.background)
     network = make_network(
         kind.architecture, kind.n_features, n_parcels, options.n_times, options.seed
     )
-    return Trainer(network, library, [kind.leadfield], options, device=device, **kwargs)
+    leadfields = [make_training_leadfield(leadfield, kind.encoder)]
+    return Trainer(network, library, leadfields, options, device=device, **kwargs)
 
 
-def count_updates(kind, library, minutes, device):
+def count_updates(kind, leadfield, library, minutes, device):
     """Measure how many updates fit into the time, a tenth of it for validation."""
     options = replace(kind.options, n_steps=PROBE, n_validation=1, n_warmup=1)
     times = []
-    make_trainer(
-        kind, library, options, device, callback=lambda _: times.append(clock(device))
-    ).run()
+    note = dict(callback=lambda _: times.append(clock(device)))
+    make_trainer(kind, leadfield, library, options, device, **note).run()
     seconds = (times[-1] - times[0]) / (PROBE - 1)
     return max(2, int(0.9 * 60 * minutes / seconds))
 
 
-def train(kind, parcels, args, device, out):
-    """Train one network; return the model and the record of the training."""
-    library = read_library(parcels, kind.sfreq, TRAIN_SEED, args)
+def train(kind, leadfield, args, device, out):
+    """Train one network; return the file of its weights and the record."""
+    library = read_library(kind.sfreq, args)
     plan = out / f"{kind.architecture}.json"
     if not plan.exists():
-        plan.write_text(json.dumps(count_updates(kind, library, args.minutes, device)))
+        n_steps = count_updates(kind, leadfield, library, args.minutes, device)
+        plan.write_text(json.dumps(n_steps))
     n_steps = json.loads(plan.read_text())
     options = replace(
         kind.options,
@@ -210,6 +176,7 @@ def train(kind, parcels, args, device, out):
     log = Log(out / f"{kind.architecture}.jsonl", device)
     trainer = make_trainer(
         kind,
+        leadfield,
         library,
         options,
         device,
@@ -222,94 +189,42 @@ def train(kind, parcels, args, device, out):
         for step, loss in trainer.history
     ]
     record = {"curve": curve, "options": asdict(options), "seconds": trainer.seconds}
-    model = make_model(kind, trainer, parcels)
-    params = {"sfreq": model.sfreq, "n_times": model.n_times}
     fname = out / f"{kind.architecture}-deepsif.safetensors"
-    write_model(model, fname, params, overwrite=True)
-    return model, record
+    params = {"sfreq": kind.sfreq, "n_times": options.n_times}
+    write_model(make_model(kind, trainer, leadfield), fname, params, overwrite=True)
+    return fname, record
 
 
-def make_model(kind, trainer, parcels):
+def make_model(kind, trainer, leadfield):
     """Return the trained network as the model that users have."""
-    labels = loadmat(DATA / "electrode_75.mat", squeeze_me=True)["eloc75"]["labels"]
     return Model(
         network=trainer.network,
         encoder=kind.encoder,
-        parcels=parcels,
+        parcels=authors.make_regions(),
         sfreq=kind.sfreq,
         n_times=trainer.options.n_times,
         architecture=kind.architecture,
-        ch_names=list(labels) if kind.encoder == "sensors" else None,
+        ch_names=leadfield.ch_names if kind.encoder == "sensors" else None,
         recipe={"script": "benchmarks.studies.published", "n_steps": trainer.step},
         history=list(trainer.history),
     )
 
 
 # ---------------------------------------------------------------- scores
-def draw(library, gain, n_sources, n_samples):
-    """Yield chunks of ``data, weights, waves``, a quarter at each signal-to-noise."""
-    gain = torch.as_tensor(gain).float()
-    for snr in SNRS:
-        simulator = Simulator(
-            library,
-            N_TIMES,
-            n_sources={n_sources: 1.0},
-            background_snr=(10.0, 15.0),  # of the papers' test samples
-            sensor_snr=(snr, snr),
-            noise="authors",
-            margin=-0.1,
-            seed=int(100 * snr) + n_sources,
-        )
-        left = -(-n_samples // len(SNRS))
-        while left > 0:
-            weights, waves, *rest = simulator.draw(min(CHUNK, left))
-            data, _ = simulator.project(gain, weights, waves, *rest)
-            yield tuple(x.double().numpy() for x in (data, weights, waves))
-            left -= CHUNK
+def score(methods, n, store):
+    """Return the suite's summary of methods on 1, 2 and 3 sources.
 
-
-def score(kinds, models, library, gain, parcels, n_sources, n_samples):
-    """Return {(network, rule): {metric: list of values}} over the sources."""
-    scores = {}
-    prepared = [model.prepare(kind.given(gain)) for kind, model in zip(kinds, models)]
-    for data, weights, waves in draw(library, gain, n_sources, n_samples):
-        for kind, one in zip(kinds, prepared, strict=True):
-            estimates = one.estimate(kind.given(data), SFREQ)
-            for sources, weight, wave in zip(estimates, weights, waves, strict=True):
-                patches = [np.flatnonzero(profile) for profile in weight]
-                for rule in ("authors", "peak"):
-                    cell = metrics.evaluate_parcels(
-                        sources, patches, wave, parcels.centers, parcels.areas, rule
-                    )
-                    pooled = scores.setdefault((kind.architecture, rule), {})
-                    for name, values in cell.items():
-                        pooled.setdefault(name, []).extend(values)
-    return scores
-
-
-def report(n_sources, scores):
-    """Print a line a network and rule."""
-    for (architecture, rule), cell in scores.items():
-        values = {name: np.array(value, float) for name, value in cell.items()}
-        values["le"] = 1e3 * values["le"][~np.isnan(values["le"])]
-        texts = [f"LE mm {summary(values['le'], 1)}"]
-        texts += [
-            f"{name} {summary(values[name], 2)}"
-            for name in ("precision", "recall", "correlation")
-        ]
-        say(
-            f"{n_sources} source(s) {architecture:9s} {rule:7s} {'  '.join(texts)}  "
-            f"missed {values['missed'].mean():.3f}  n={len(values['recall'])}"
-        )
-
-
-def summary(values, digits):
-    """Format mean ± SD (median)."""
-    if not len(values):
-        return "-"
-    numbers = (values.mean(), values.std(), np.median(values))
-    mean, std, median = (f"{number:.{digits}f}" for number in numbers)
-    return f"{mean} ±{std} ({median})"
+    ``methods`` are the suite's names by those of the tables.
+    """
+    plan = []
+    for scenario in on(NUMBERS, HEAD, (0,)):
+        settings = dict.fromkeys(methods.values(), (0,))
+        plan += make_plan(scenario, list(methods.values()), settings, n, CHUNK)
+    run(plan, store, 1)
+    choices = {(one.scenario, one.method, 0): ["usual"] for one in plan}
+    rows = report.read_rows(plan, choices, store)
+    titles = {method: title for title, method in methods.items()}
+    return report.summarise(rows.assign(method=rows["method"].map(titles)))
 
 
 # ---------------------------------------------------------------- the whole
@@ -337,26 +252,25 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="folder for checkpoints and networks")
     args = parse_args(parser)
-    mne.set_log_level("WARNING")
+    mne.set_log_level("ERROR")
     device = resolve_device(args.device)
     out = args.out or mne_deepsif.data_path() / f"published-{args.minutes:g}"
     out.mkdir(parents=True, exist_ok=True)
     LINES.say_provenance()
-    parcels, gain = read_parcels(), read_gain()
-    kinds = [Published(gain, args), Compact(gain, args)]
-    models, records = [], {}
-    for kind in kinds:
-        model, records[kind.architecture] = train(kind, parcels, args, device, out)
-        models.append(model)
-        describe(kind, records[kind.architecture])
+    leadfield, methods, records = read_leadfield(), {}, {}
+    for kind in (Published(leadfield, args), Compact(leadfield, args)):
+        name = kind.architecture
+        fname, records[name] = train(kind, leadfield, args, device, out)
+        methods[name] = f"DeepSIF:{fname}"
+        describe(kind, records[name])
+    summary = score(methods | dict(generic="DeepSIF"), args.n, Store(out / "store"))
     say(CONDITIONS)
-    library = read_library(parcels, SFREQ, TEST_SEED, args, test=True)
-    for n_sources in (1, 2, 3):
-        scores = score(kinds, models, library, gain, parcels, n_sources, args.n)
-        report(n_sources, scores)
-    say(PAPERS)
+    for scenario in summary["scenario"].unique():
+        lines = report.papers_table(summary, scenario)
+        say(f"\n{scenario}\n\n{report.as_markdown(lines)}")
     fname = args.results / "published.txt"
     LINES.write(fname)
+    records["summary"] = json.loads(summary.to_json(orient="records"))
     text = json.dumps(provenance() | records, indent=1)
     fname.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 

@@ -95,7 +95,10 @@ def make_setup(fwd, info, noise_cov, parcels, subjects_dir):
 
 
 def _make_info(info, fwd):
-    """Keep the forward's channels, and no projector but the average reference."""
+    """Keep the forward's channels, and no projector but the average reference.
+
+    Simulated data are not filtered, whatever those of the given info were.
+    """
     picks = mne.pick_types(info, meg=True, eeg=True, ref_meg=False, exclude=())
     known = set(fwd["sol"]["row_names"])
     picks = [pick for pick in picks if info["ch_names"][pick] in known]
@@ -106,9 +109,9 @@ def _make_info(info, fwd):
         )
     info = mne.pick_info(info, picks)
     off = FIFF.FIFFV_MNE_CUSTOM_REF_OFF
-    update_info(
-        info, projs=[], bads=[], custom_ref_applied=off
-    )  # as apply_forward does
+    band = dict(highpass=0.0, lowpass=info["sfreq"] / 2)
+    # as apply_forward does
+    update_info(info, projs=[], bads=[], custom_ref_applied=off, **band)
     raw = mne.io.RawArray(np.zeros((len(picks), 1)), info, verbose="error")
     return raw.set_eeg_reference(projection=True).info if "eeg" in raw else raw.info
 

@@ -101,8 +101,9 @@ def simulate_evoked(
     Returns
     -------
     evoked : Evoked
-        The recording. EEG has an average reference projector, not applied. Projectors
-        and bad-channel marks of ``info`` are dropped, as in :func:`mne.apply_forward`.
+        The recording. EEG has an average reference projector, not applied. Projectors,
+        bad-channel marks and filter settings of ``info`` are dropped, as in
+        :func:`mne.apply_forward`.
     stc : SourceEstimate
         Activity of the whole cortex, including the background (A m), along the normals.
         ``mne.apply_forward(fwd, stc, evoked.info)`` is ``evoked`` without noise.

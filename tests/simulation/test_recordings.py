@@ -88,6 +88,7 @@ def test_subject(sample_fwd, sample_evoked, sample_cov, sample_dir, parcels, kin
         random_state=1,
     )
     assert evoked.nave == 20 and evoked.info["bads"] == []
+    assert info["lowpass"] == 40 and evoked.info["lowpass"] == info["sfreq"] / 2
     assert stc.subject == truth.stc.subject == truth.labels[0].subject
     fwd = mne.pick_channels_forward(sample_fwd, evoked.ch_names)
     clean = mne.apply_forward(fwd, stc, evoked.info)
