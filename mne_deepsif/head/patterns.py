@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from .patches import Patches, in_patterns, vertex_patches
+
 _SPREAD = 30e-6  # m²: mean square distance of the smoothing along the surface
 _N_EACH = 3  # fine patterns of a parcel; they hold 99 % of its gain's power
 _N_POINTS = 10  # vertices of a parcel at most, around which a scan looks for sources
@@ -32,6 +34,8 @@ class PatternGain(NamedTuple):
         Gain of sources around some vertices, of growing size.
     owner : array of int, shape (n_points,)
         The parcel of each point.
+    patches : Patches
+        What a single source may be.
     """
 
     fine: np.ndarray
@@ -39,6 +43,7 @@ class PatternGain(NamedTuple):
     parcel: np.ndarray
     points: np.ndarray
     owner: np.ndarray
+    patches: Patches
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Patterns:
         Gain of sources around some vertices, of growing size, after projectors.
     owner : array of int, shape (n_points,)
         The parcel of each point.
+    patches : Patches
+        What a single source may be. Its gain is one after projectors.
     """
 
     activity: sparse.csr_array
@@ -65,6 +72,7 @@ class Patterns:
     parcel: np.ndarray
     points: np.ndarray
     owner: np.ndarray
+    patches: Patches
 
     def gain_of(self, matrix):
         """Return the gain after a linear operation on the channels.
@@ -81,7 +89,8 @@ class Patterns:
         """
         fine, uniform = np.split(matrix @ self.gain, [len(self.parcel)], axis=1)
         points = self.points @ matrix.T
-        return PatternGain(fine, uniform, self.parcel, points, self.owner)
+        patches = self.patches._replace(gain=self.patches.gain @ matrix.T)
+        return PatternGain(fine, uniform, self.parcel, points, self.owner, patches)
 
     def to_parcels(self, leadfield):
         """Return the matrix from coefficients to the mean activity of the parcels.
@@ -143,14 +152,30 @@ def make_patterns(leadfield):
     entries = np.concatenate(rows), np.concatenate(columns)
     shape = (len(parcel), len(owner) + n_parcels)
     density = sparse.csr_array((np.concatenate(values), entries), shape=shape)
-    activity = (sparse.diags_array(area) @ smooth(density)).tocsr()
+    density = smooth(density).tocsr()
+    activity = (sparse.diags_array(area) @ density).tocsr()
     points = np.concatenate(points)
+    members, probability = vertex_patches(leadfield.surface_graph, parcel)
+    within = sparse.csr_array(
+        (np.ones(len(inside)), (inside, parcel[inside])), (len(parcel), n_parcels)
+    )
+    patches = Patches(
+        members @ scales[0],
+        in_patterns(
+            members,
+            density,
+            np.concatenate([owner, np.arange(n_parcels)]),
+            within.T @ (leadfield.surface_graph @ within),
+        ),
+        probability,
+    )
     return Patterns(
         activity,
         leadfield.vertex_gain @ activity,
         np.array(owner, int),
         np.stack([gain[points] for gain in scales]),
         parcel[points],
+        patches,
     )
 
 

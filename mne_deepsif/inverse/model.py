@@ -13,6 +13,7 @@ from mne.utils import _validate_type
 from scipy import sparse
 
 from ..head.parcels import Parcels
+from ..head.patches import parcel_patches
 from ..network.device import place_network, resolve_device, sparse_tensor
 from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
 from ..network.one_source import SHARPNESS, OneSource
@@ -41,7 +42,7 @@ _BATCH = 128  # windows that go through the network at once
 _SEEN, _SHORT = (1, 4), 8
 # how much better than that of the longest windows a prior must be to count as much:
 # that of each length, that of one source (minus twice the log likelihood)
-_HANDICAPS, _HANDICAP = (0.0, 8.0), -4.0
+_HANDICAPS, _HANDICAP = (0.0, 8.0), -12.0
 _NEGLIGIBLE = 0.02  # weight of a prior
 
 
@@ -333,23 +334,21 @@ class PreparedModel:
 
 
 class Judged(NamedTuple):
-    """Windows, and how the prior of one source explains them; one row for each.
+    """Windows, and how a single source explains them; one row for each.
 
     Attributes
     ----------
     modes, rest : tensor
         The data, see :func:`split_modes`.
-    variances : tensor of shape (n_windows, 2 * n_parcels)
-        The prior.
-    cost, weights, predicted : tensor
-        As of :class:`Explained`. The cost includes the handicap.
+    cost, which, amplitudes, predicted : tensor
+        As of :class:`Found`. The cost includes the handicap.
     """
 
     modes: torch.Tensor
     rest: torch.Tensor
-    variances: torch.Tensor
     cost: torch.Tensor
-    weights: torch.Tensor
+    which: torch.Tensor
+    amplitudes: torch.Tensor
     predicted: torch.Tensor
 
 
@@ -384,11 +383,19 @@ class PreparedPrior(PreparedModel):
             parcel, owner = (
                 torch.as_tensor(x) for x in (patterns.parcel, patterns.owner)
             )
+            patches = patterns.patches
+        else:
+            patches = parcel_patches(model.parcels.adjacency, gain)
+        self.coefficients = patches.coefficients
+        topographies, probability = (
+            self._to_tensor(patches.gain),
+            torch.as_tensor(patches.probability, device=self.gain.device).float(),
+        )
         parcel, owner = (x.to(self.gain.device) for x in (parcel, owner))
         with torch.inference_mode():
             self.kernels = backprojection_kernels(self.gain.double()).float()
             self.prior = CorticalPrior(fine, parcel, uniform, model._profiles)
-            self.one_source = OneSource(self.prior, points, owner)
+            self.one_source = OneSource(self.prior, topographies, probability)
             self.scanning = None
             if model.network.sizes.get("scan_width", 0):
                 self.scanning = self.prior.scan_kernels(points, owner)
@@ -450,7 +457,8 @@ class PreparedPrior(PreparedModel):
         """
         latest = self._latest  # another thread may replace it
         if latest is None or latest[0] is not mixing:
-            latest = mixing, Sums(self.prior, mixing, self.has_patterns)
+            given = self.prior, mixing, self.has_patterns, self.coefficients
+            latest = mixing, Sums(*given)
             self._latest = latest
         return latest[1]
 
@@ -486,34 +494,32 @@ class PreparedPrior(PreparedModel):
         Also return the fit, its product with the data, and its power.
         """
         near, around = torch.unique(around, return_inverse=True)
-        near, judged = priors[near], self._judge(data, rate)
+        near, own = priors[near], self._judge(data, rate)
         windows = torch.arange(len(data), device=near.device)
         windows = windows.repeat_interleave(around.shape[1])
         spectrum = self._spectrum(near)
-        modes, rest = judged.modes[windows], judged.rest[windows]
-        found = spectrum.explain(modes, rest, around.flatten())
-        cost, weights, predicted = (
-            torch.cat([own[:, None], some.unflatten(0, around.shape)], 1)
-            for own, some in zip(judged[3:], found, strict=False)
+        modes, rest = own.modes[windows], own.rest[windows]
+        cost, weights, predicted, _ = (
+            some.unflatten(0, around.shape)
+            for some in spectrum.explain(modes, rest, around.flatten())
         )
+        cost = torch.cat([own.cost[:, None], cost], 1)
+        predicted = torch.cat([own.predicted[:, None], predicted], 1)
         shares = self._shares(cost, modes, rate)
-        own = len(near) + torch.arange(len(data), device=near.device)
-        which = torch.cat([own[:, None], around], 1)
-        variances = torch.cat([near, judged.variances])
-        estimate = sums.estimate(weights, shares, which, variances)
-        predicted, *powers = self._fit(judged.modes, predicted, shares)
+        estimate = sums.estimate(weights, shares[:, 1:], around, near)
+        alone = shares[:, 0].nonzero()[:, 0]
+        amplitudes = shares[alone, 0, None, None] * own.amplitudes[alone]
+        estimate[alone] += sums.of_patches(own.which[alone], amplitudes)
+        predicted, *powers = self._fit(own.modes, own.rest, predicted, shares)
         return estimate, predicted.mT @ self.prior.modes.T, *powers
 
     def _judge(self, data, rate):
         """Explain windows by a single source."""
-        data = data.float()
-        modes, rest = split_modes(self.prior, data)
+        modes, rest = split_modes(self.prior, data.float())
         n_independent = self._n_independent(modes, rate)
-        own = self.one_source.variances(modes, rest, n_independent)
-        each = torch.arange(len(data), device=data.device)
-        best = self._spectrum(own).explain(modes, rest, each)
-        cost = best.cost + _HANDICAP / n_independent
-        return Judged(modes, rest, own, cost, best.weights, best.predicted)
+        found = self.one_source.explain(modes, rest, n_independent)
+        found = found._replace(cost=found.cost + _HANDICAP / n_independent)
+        return Judged(modes, rest, *found)
 
     def _n_independent(self, windows, rate):
         """Return how many samples of windows of estimates count as independent."""
@@ -532,11 +538,17 @@ class PreparedPrior(PreparedModel):
         shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
         return shares / shares.sum(1, keepdim=True)
 
-    def _fit(self, modes, predicted, shares):
-        """Return the fit, its product with the data, and its power."""
+    def _fit(self, modes, rest, predicted, shares):
+        """Return the fit, and its product with the data and its power.
+
+        The latter two are for the scale of the long windows. A window whose fit does
+        not resemble its data, such as an artefact's, hardly counts there.
+        """
         predicted = weighted_mean(predicted, shares)
-        product = (modes * predicted).sum((1, 2))
-        return predicted, product, predicted.square().sum((1, 2))
+        product, power = (modes * predicted).sum((1, 2)), predicted.square().sum((1, 2))
+        total = (modes.square().sum((1, 2)) + rest) * power
+        likeness = (product.square() / total.clamp_min(1e-30)) ** 4
+        return predicted, likeness * product, likeness * power
 
 
 def weighted_mean(values, shares):

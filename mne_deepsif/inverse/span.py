@@ -247,11 +247,7 @@ class _Remembered(_Recomputed):
             return
         windows, scales = self._cut(data, new, self.short, _SHORT)
         judged = self.prepared._judge(windows, self.rate)
-        each = torch.arange(len(new), device=judged.cost.device)[:, None]
-        alone = torch.ones_like(judged.cost)[:, None]
-        sources = self.sums.estimate(
-            judged.weights[:, None], alone, each, judged.variances
-        )
+        sources = self.sums.of_patches(judged.which, judged.amplitudes)
         kept = judged.modes, judged.rest, judged.cost, sources, judged.predicted
         for start, scale, *row in zip(new, scales, *map(_rows, kept), strict=True):
             self.judged[first + start] = scale.item(), _Window(*row)
@@ -284,9 +280,10 @@ class _Remembered(_Recomputed):
             for part in zip(*found, strict=True)
         )
         modes = torch.cat([window.modes for window in own])
+        rest = torch.cat([window.rest for window in own])
         shares = self.prepared._shares(cost, modes, self.rate)
         sources = weighted_mean(sources, shares)
-        _, *powers = self.prepared._fit(modes, predicted, shares)
+        _, *powers = self.prepared._fit(modes, rest, predicted, shares)
         for name, one, *power in zip(names, sources, *powers, strict=True):
             self.estimates[name] = one, *power
 

@@ -30,13 +30,25 @@ class Sums:
         or of parcels. None is each pattern by itself.
     has_patterns : bool
         Whether the columns of ``mixing`` are patterns, not parcels.
+    coefficients : csr_array of shape (n_patches, n_columns)
+        What makes up the patches that a single source may be.
     """
 
-    def __init__(self, prior, mixing, has_patterns):
+    def __init__(self, prior, mixing, has_patterns, coefficients):
         n_fine, n_parcels = prior.fine.shape[1], prior.n_parcels
         if mixing is None:
             mixing = sparse.eye_array(n_fine + n_parcels * has_patterns)
         fine = patch = sparse.csc_array(mixing)
+        self.n_rows = fine.shape[0]
+        patches = (coefficients @ fine.T).tocsr()
+        self._patches = [
+            torch.as_tensor(one, device=prior.fine.device)
+            for one in (
+                patches.indptr.astype(np.int64),
+                patches.indices.astype(np.int64),
+                patches.data.astype(np.float32),
+            )
+        ]
         if has_patterns:
             fine, patch = fine[:, :n_fine], fine[:, n_fine:]
         patch = sparse.csc_array(patch @ prior.sparse_profiles)
@@ -92,6 +104,34 @@ class Sums:
             terms.index_add_(0, window, part.flatten(1))
         terms = terms.view(n_windows * n_times, n_terms).T.contiguous()
         return (self._matrix @ terms).T.unflatten(0, (n_windows, n_times))
+
+    def of_patches(self, which, amplitudes):
+        """Sum the activity of patches.
+
+        Parameters
+        ----------
+        which : tensor of int, shape (n_windows, n_kept)
+            The patches.
+        amplitudes : tensor of shape (n_windows, n_kept, n_times)
+            Their activity.
+
+        Returns
+        -------
+        sums : tensor of shape (n_windows, n_times, n_rows)
+            The sums.
+        """
+        n_windows, n_kept, n_times = amplitudes.shape
+        pointers, columns, values = self._patches
+        first = pointers[which.flatten()]
+        n_each = pointers[which.flatten() + 1] - first
+        row = torch.repeat_interleave(n_each)  # for each coefficient of the patches
+        place = torch.arange(len(row), device=row.device)
+        place += (first - n_each.cumsum(0) + n_each)[row]
+        target = (row // n_kept) * self.n_rows + columns[place]
+        parts = values[place, None] * amplitudes.flatten(0, 1)[row]
+        sums = parts.new_zeros(n_windows * self.n_rows, n_times)
+        sums.index_add_(0, target, parts)
+        return sums.view(n_windows, self.n_rows, n_times).mT
 
     def kernels(self, variances):
         """Compute what turns weights of the data into sums, for each prior.

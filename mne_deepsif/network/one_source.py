@@ -1,58 +1,74 @@
-"""The prior of a window that holds a single source (torch only)."""
+"""A window that holds a single source: where it is, and how large (torch only)."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+from typing import NamedTuple
+
 import torch
 
-from .prior import _FLOOR, pad_by_owner
+from .prior import _FLOOR, _LAMBDAS
 
 SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
 _FEW = 16  # windows
 _MISFIT = 0.1  # of the data's power, which no topography explains
+_N_KEPT = 32  # most likely patches of a window
+_BLOCK = 2048  # topographies, which stay in the processor's cache
+
+
+class Found(NamedTuple):
+    """What a single source makes of windows.
+
+    Attributes
+    ----------
+    cost : tensor of shape (n_windows,)
+        Minus twice the log likelihood per time, as in :class:`Explained`.
+    which : tensor of int, shape (n_windows, n_kept)
+        The most likely patches.
+    amplitudes : tensor of shape (n_windows, n_kept, n_times)
+        Activity of each, times its probability.
+    predicted : tensor of shape (n_windows, n_modes, n_times)
+        What the estimate explains of the data.
+    """
+
+    cost: torch.Tensor
+    which: torch.Tensor
+    amplitudes: torch.Tensor
+    predicted: torch.Tensor
 
 
 class OneSource:
-    """Prior variances if there is one source: how likely it is in each parcel.
+    """The estimate if there is one source, somewhere and of some size.
 
-    The source may be anywhere and of several sizes. Each candidate has a topography of
-    its own. So a weak source in a short window is found where a network, which wants to
-    see more of it, spreads it out.
+    It is the mean over patches, weighed by how likely each makes the data. So a weak
+    source in a short window is found where a network, which wants to see more of it,
+    spreads it out, and a patch keeps its border.
 
     Parameters
     ----------
     prior : CorticalPrior
         The prior of the leadfield.
-    points : tensor of shape (n_scales, n_points, n_channels)
-        Whitened topographies of sources around some points, of growing size. The last
-        size is that of a patch.
-    owner : tensor of int, shape (n_points,)
-        The parcel of each point.
+    topographies : tensor of shape (n_patches, n_channels)
+        Whitened gain of the patches.
+    probability : tensor of shape (n_patches,)
+        How likely each is before there are data.
     """
 
-    def __init__(self, prior, points, owner):
-        self._prior, self._n_scales = prior, len(points)
-        topographies = torch.nn.functional.normalize(points @ prior.modes, dim=2)
-        topographies = topographies.transpose(0, 1)
-        counts = torch.bincount(owner, minlength=prior.n_parcels)
-        # parcels with most points first: those that have one more are a prefix
-        order = torch.argsort(counts, descending=True, stable=True)
-        self._place = torch.argsort(order)
-        topographies = pad_by_owner(topographies, self._place[owner], prior.n_parcels)
-        # all parcels are as likely, and so are the points within
-        self._log_weights = -counts[order].clamp_min(1).log()[:, None]
-        # (n_scales * n_with, n_modes): a block for the first point of each parcel that
-        # has one, one for the second, and so on
-        self._blocks = [
-            topographies[: int((counts > index).sum()), index]
-            .transpose(0, 1)
-            .flatten(0, 1)
-            .contiguous()
-            for index in range(topographies.shape[1])
-        ]
+    def __init__(self, prior, topographies, probability):
+        self._prior = prior
+        topographies = topographies @ prior.modes
+        size = torch.linalg.vector_norm(topographies, dim=1, keepdim=True)
+        topographies = topographies / size.clamp_min(1e-30)
+        self._inverse_size = torch.where(size > 0, 1 / size.clamp_min(1e-30), 0.0)
+        self._log_probability = probability.log()
+        # besides the source, all parcels are a little active
+        values, vectors = torch.linalg.eigh(prior.floor().double())
+        self._turn = vectors.float()
+        self._topographies = topographies @ self._turn
+        self._background = (_FLOOR * values.clamp_min(0)).float()
 
-    def variances(self, modes, rest, n_independent):
-        """Compute prior variances of windows.
+    def explain(self, modes, rest, n_independent):
+        """Explain windows by a single source.
 
         Parameters
         ----------
@@ -63,35 +79,58 @@ class OneSource:
 
         Returns
         -------
-        variances : tensor of shape (n_windows, 2 * n_parcels)
-            Variances as :func:`prior_variances` returns them. They add up to those of
-            the posterior probabilities, and the floor.
+        found : Found
+            The likelihood, and what is needed for an estimate.
         """
-        n_parcels = self._prior.n_parcels
-        power = modes.square().sum((1, 2)) + rest
-        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
-        likely = self._posterior(modes, power.clamp_min(1e-30), exponent)
-        *fine, patch = likely[:, self._place].mT
-        likely = torch.stack([sum(fine), patch], 1)
-        total = likely.sum(1, keepdim=True)
-        parts = torch.where(total > 0, likely / total.clamp_min(1e-30), 0.5)
-        return (parts * (n_parcels * total + _FLOOR)).flatten(1)
+        data = self._turn.T @ modes
+        log = self._log_posterior(data, rest, n_independent)
+        total = log.logsumexp(1, keepdim=True)
+        log, which = log.topk(min(_N_KEPT, log.shape[1]), dim=1)
+        probability = (log - total).exp()
+        topographies = self._topographies[which]
+        amplitudes, cost = self._amplitudes(topographies, data, rest, probability)
+        predicted = self._turn @ (topographies.mT @ amplitudes)
+        return Found(cost, which, amplitudes * self._inverse_size[which], predicted)
 
-    def _posterior(self, modes, power, exponent):
-        """Return probabilities (n_scales, n_parcels, n_windows), in order of blocks."""
-        at_times = modes.permute(2, 1, 0).contiguous()
-        n_with = [len(block) // self._n_scales for block in self._blocks]
-        logs = [_explained(block, at_times) for block in self._blocks]
-        for log, n in zip(logs, n_with, strict=True):
-            missed = log.div_(power).neg_().add_(1).clamp_min_(0).add_(_MISFIT)
-            missed.log_().mul_(-exponent)
-            log.view(self._n_scales, n, -1).add_(self._log_weights[:n])
-        largest = torch.stack([log.amax(0) for log in logs]).amax(0)
-        shape = (self._n_scales, self._prior.n_parcels, len(modes))
-        likely = torch.zeros(shape, device=modes.device)
-        for log, n in zip(logs, n_with, strict=True):
-            likely[:, :n] += log.sub_(largest).exp_().view(self._n_scales, n, -1)
-        return likely / likely.sum((0, 1))
+    def _log_posterior(self, data, rest, n_independent):
+        """Return log probabilities (n_windows, n_patches) up to a constant."""
+        power = (data.square().sum((1, 2)) + rest).clamp_min(1e-30)
+        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
+        at_times = data.permute(2, 1, 0).contiguous()
+        blocks = self._topographies.split(_BLOCK)
+        missed = torch.cat([_explained(block, at_times) for block in blocks])
+        missed = missed.div_(power).neg_().add_(1).clamp_min_(0).add_(_MISFIT)
+        return missed.log_().mul_(-exponent).T + self._log_probability
+
+    def _amplitudes(self, topographies, data, rest, probability):
+        """Return amplitudes (n_windows, n_kept, n_times), and cost (n_windows,).
+
+        The noise level is the most likely one. Topographies have a length of 1.
+        """
+        n_channels, background = self._prior.n_channels, self._background
+        variance = n_channels * (1 - _FLOOR)
+        share = probability / probability.sum(1, keepdim=True)
+        costs, amplitudes = [], []
+        for ratio in _LAMBDAS:
+            weighted = topographies / (background + ratio)
+            gain = 1 + variance * (weighted * topographies).sum(2)
+            score = weighted @ data
+            power = (data.square() / (background + ratio)[:, None]).sum((1, 2))
+            power = (power + rest / ratio)[:, None]
+            power = power - variance * score.square().sum(2) / gain
+            power = power.clamp_min(torch.finfo(power.dtype).tiny)
+            cost = gain.log() + n_channels * power.log()
+            costs.append((share * cost).sum(1) + self._log_det(ratio))
+            amplitudes.append((variance * probability / gain)[..., None] * score)
+        cost, best = torch.stack(costs).min(0)
+        each = torch.arange(len(data), device=data.device)
+        return torch.stack(amplitudes)[best, each], cost
+
+    def _log_det(self, ratio):
+        """Return the log determinant of background and noise."""
+        n_rest = self._prior.n_channels - len(self._background)
+        background = (self._background + ratio).log().sum()
+        return background + n_rest * torch.tensor(ratio).log()
 
 
 def _explained(block, at_times):

@@ -185,6 +185,15 @@ class CorticalPrior:
         upper = self._with_squares(variances)
         return upper.index_select(1, self._full).unflatten(1, (len(self.fine), -1))
 
+    def floor(self):
+        """Compute the covariance (n_modes, n_modes) of equal variances everywhere.
+
+        Its trace is the number of channels.
+        """
+        equal = torch.full((1, 2 * self.n_parcels), 0.5, device=self.fine.device)
+        covariance = self.covariance(equal)[0]
+        return self.n_channels * covariance / covariance.trace().clamp_min(1e-30)
+
     def expect_few_windows(self):
         """Let evidence and covariance of a few windows take less time, more memory."""
         if self._few_rows is None and FewRows.suits(self._squares):

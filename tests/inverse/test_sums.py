@@ -14,6 +14,7 @@ from mne_deepsif.inverse.sums import Sums
 from mne_deepsif.network.prior import CorticalPrior, patch_profiles
 
 N_PARCELS, N_EACH, N_TIMES = 9, 3, 4
+NO_PATCHES = sparse.csr_array((0, N_PARCELS * (N_EACH + 1)))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_sums(prior, weights, kind, at_once, monkeypatch):
     mixing = make_mixing(kind)
     variances = torch.rand(4, 2 * N_PARCELS, generator=torch.Generator().manual_seed(0))
     expected = average(prior, mixing, *weights, variances)
-    sums = Sums(prior, mixing, has_patterns=True)
+    sums = Sums(prior, mixing, True, NO_PATCHES)
     assert_allclose(sums.estimate(*weights, variances), expected, rtol=1e-4, atol=1e-5)
     # the same by a matrix for each prior
     kernels = sums.kernels(variances)[weights[2]]
@@ -96,7 +97,8 @@ def test_parcels_without_patterns(weights):
     variances = torch.as_tensor(rng.uniform(size=(4, 2 * N_PARCELS))).float()
     for mixing in (None, rng.standard_normal((3, N_PARCELS))):
         expected = average(prior, mixing, *weights, variances, has_patterns=False)
-        found = Sums(prior, mixing, has_patterns=False).estimate(*weights, variances)
+        sums = Sums(prior, mixing, False, NO_PATCHES[:, :N_PARCELS])
+        found = sums.estimate(*weights, variances)
         assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -106,5 +108,26 @@ def test_few_terms(prior):
     parcel = prior.parcel.numpy()
     mixing = sparse.lil_array((2, n_fine + N_PARCELS))
     mixing[0, np.flatnonzero(parcel == 4)] = mixing[1, np.flatnonzero(parcel == 7)] = 1
-    assert len(Sums(prior, mixing, True)._owner) == 2
-    assert len(Sums(prior, None, True)._owner) == n_fine + N_PARCELS
+    assert len(Sums(prior, mixing, True, NO_PATCHES)._owner) == 2
+    assert len(Sums(prior, None, True, NO_PATCHES)._owner) == n_fine + N_PARCELS
+
+
+@pytest.mark.parametrize("kind", ["all", "few", "sparse"])
+def test_patches(prior, kind):
+    """Each is a sum of patterns; one may have none."""
+    rng = np.random.default_rng(9)
+    n_columns = NO_PATCHES.shape[1]
+    coefficients = rng.standard_normal((20, n_columns))
+    coefficients[rng.uniform(size=coefficients.shape) > 0.2] = 0
+    coefficients[4] = 0
+    mixing = make_mixing(kind)
+    which = torch.as_tensor(rng.permuted(np.tile(np.arange(20), (5, 1)), axis=1)[:, :7])
+    amplitudes = torch.as_tensor(rng.standard_normal((5, 7, N_TIMES))).float()
+    sums = Sums(prior, mixing, True, sparse.csr_array(coefficients))
+    found = sums.of_patches(which, amplitudes)
+    expected = np.einsum("wkt,wkc->wtc", amplitudes, coefficients[which])
+    if mixing is not None:
+        expected = expected @ mixing.T
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    nothing = sums.of_patches(which[:0], amplitudes[:0])
+    assert nothing.shape == (0, *expected.shape[1:])
