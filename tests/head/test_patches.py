@@ -15,7 +15,7 @@ SPACING = 3e-3
 
 
 def make_strip(n_vertices, spacing=SPACING):
-    """A chain of vertices, each joined with the next."""
+    """Join each vertex of a chain with the next."""
     edges = np.full(n_vertices - 1, spacing)
     return sparse.diags_array([edges, edges], offsets=[-1, 1], format="csr")
 
