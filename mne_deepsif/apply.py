@@ -326,7 +326,9 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
 def _samples_of(raw, spans, n_times):
     """Yield windows of raw, evenly spaced in some spans."""
     starts = [
-        start for first, last in spans for start in range(first, last, max(1, n_times))
+        start
+        for first, last in spans
+        for start in range(first, max(first + 1, last - n_times + 1), n_times)
     ]
     chosen = np.linspace(0, len(starts), _SAMPLES, endpoint=False).astype(int)
     for start in (starts[i] for i in np.unique(chosen)):

@@ -51,7 +51,8 @@ class Sums:
         ]
         if has_patterns:
             fine, patch = fine[:, :n_fine], fine[:, n_fine:]
-        patch = sparse.csc_array(patch @ prior.sparse_profiles)
+        profiles = sparse.csr_array(prior.profiles.cpu().numpy())
+        patch = sparse.csc_array(patch @ profiles)
         active = np.flatnonzero(np.diff(patch.indptr))
         parcel = prior.parcel.cpu().numpy()
         spread, owner, fine = _merge(fine, parcel, n_parcels)

@@ -3,13 +3,10 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
-
 from .device import FewRows
 
 _EXPONENT = 0.6  # of the answer's power: 0 would be a minimum norm, more is sparser
@@ -115,11 +112,6 @@ class CorticalPrior:
         patches = self.patch.T[:, rows] * self.patch.T[:, columns]
         self._squares = torch.cat([squares, patches])
         self._few_rows = None  # see expect_few_windows
-
-    @cached_property
-    def sparse_profiles(self):
-        """The activity of patches: sparse array of shape (n_parcels, n_parcels)."""
-        return sparse.csr_array(self.profiles.cpu().numpy())
 
     def scan_kernels(self, points, owner, regularization=0.1):
         """Compute kernels that tell how well single topographies explain the data.

@@ -119,7 +119,7 @@ def test_at_another_rate(model, arrays, sfreq):
     smooth = gain[:, [20, 90, 150]] @ bumps(0.8, round(0.8 * sfreq))
     expected = own.estimate(smooth, sfreq)
     difference = prepared.estimate(smooth, sfreq) - expected
-    assert np.linalg.norm(difference) < 0.1 * np.linalg.norm(expected)
+    assert np.linalg.norm(difference) < 0.25 * np.linalg.norm(expected)
 
 
 def test_at_another_rate_fast_activity_is_seen(model, arrays):
