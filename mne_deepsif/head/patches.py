@@ -121,9 +121,11 @@ def in_patterns(members, patterns, owner, borders):
     coefficients : csr_array of shape (n_patches, n_patterns)
         Coefficients; small ones are left out.
     """
+    patterns = patterns.astype(np.float32)
     gram = (patterns.T @ patterns).toarray()
     size = np.sqrt(np.maximum(gram.diagonal(), 1e-30))
-    gram = gram / size / size[:, np.newaxis]
+    gram /= size
+    gram /= size[:, np.newaxis]
     near = (sparse.csr_array(borders) + sparse.eye_array(borders.shape[0])).tocsr()
     near = (near @ near).tocsr()
     of_parcel = [np.flatnonzero(owner == parcel) for parcel in range(near.shape[0])]
@@ -140,6 +142,7 @@ def in_patterns(members, patterns, owner, borders):
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
         shape=gram.shape,
     )
+    inverse = inverse.astype(np.float32)
     coefficients = ((members @ patterns) @ inverse).tocsr()
     size = np.abs(coefficients.data)
     largest = np.maximum.reduceat(size, coefficients.indptr[:-1])
