@@ -60,7 +60,9 @@ def vertex_patches(graph, parcel):
         sizes.setdefault(round(radius / step), n_most)
     seeds = [inside[:: -(-len(inside) // n_most)] for n_most in sizes.values()]
     members, probability = _spread(graph, seeds, sizes)
-    return (members @ sparse.diags_array(1.0 * (parcel >= 0))).tocsr(), probability
+    members.data[parcel[members.indices] < 0] = 0
+    members.eliminate_zeros()
+    return members, probability
 
 
 def parcel_patches(adjacency, gain):
@@ -102,8 +104,8 @@ def _spread(graph, seeds, n_hops):
 def in_patterns(members, patterns, owner, borders):
     """Express patches in patterns: those that come closest on the vertices.
 
-    A pattern overlaps with those of its own parcel and of the parcels next to it. The
-    rest is left out of the normal equations, which makes their inverse sparse.
+    A pattern overlaps with those of parcels up to two borders away. What is further away
+    is left out of the normal equations, which makes their inverse sparse.
 
     Parameters
     ----------
@@ -144,9 +146,8 @@ def in_patterns(members, patterns, owner, borders):
     )
     inverse = inverse.astype(np.float32)
     coefficients = ((members @ patterns) @ inverse).tocsr()
-    size = np.abs(coefficients.data)
-    largest = np.maximum.reduceat(size, coefficients.indptr[:-1])
-    counts = np.diff(coefficients.indptr)
-    coefficients.data[size < _SMALL * np.repeat(largest, counts)] = 0
+    largest = abs(coefficients).max(axis=1).toarray()
+    least = _SMALL * np.repeat(largest, np.diff(coefficients.indptr))
+    coefficients.data[np.abs(coefficients.data) < least] = 0
     coefficients.eliminate_zeros()
     return coefficients
