@@ -39,9 +39,9 @@ PARTS = {
     "network": [(architectures.CompactNetwork, "forward")],
     "its input": [(model, "encode_windows")],
     "evidence": [(model, "reweigh")],
-    "one source": [(one_source.OneSource, "variances")],
+    "one source": [(one_source.OneSource, "explain")],
     "eigenvalues": [(model.PreparedPrior, "_spectrum")],
-    "sums": [(sums.Sums, "estimate"), (sums.Sums, "kernels")],
+    "sums": [(sums.Sums, part) for part in ("estimate", "of_patches", "kernels")],
     "their mean": [
         (model.PreparedPrior, "_find_prior"),
         (model.PreparedPrior, "_judge"),
