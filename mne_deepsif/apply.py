@@ -325,14 +325,14 @@ def _apply_raw(raw, plan, spans, start, stop, decim):
 
 def _samples_of(raw, spans, n_times):
     """Yield windows of raw, evenly spaced in some spans."""
-    starts = [
-        start
+    windows = [
+        (start, min(start + n_times, last))
         for first, last in spans
         for start in range(first, max(first + 1, last - n_times + 1), n_times)
     ]
-    chosen = np.linspace(0, len(starts), _SAMPLES, endpoint=False).astype(int)
-    for start in (starts[i] for i in np.unique(chosen)):
-        yield raw.get_data(start=start, stop=min(start + n_times, raw.n_times))
+    chosen = np.linspace(0, len(windows), _SAMPLES, endpoint=False).astype(int)
+    for start, stop in (windows[i] for i in np.unique(chosen)):
+        yield raw.get_data(start=start, stop=stop)
 
 
 def _count_windows(plan, n_kept, n_total):

@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 import warnings
 from dataclasses import dataclass, field, replace
 
@@ -318,6 +319,15 @@ def test_embedded_weights_have_no_seams(eeg_info, eeg_fwd, cov, monkeypatch):
         assert_allclose(stcs[i].data, expected, atol=1e-4 * peak)
 
 
+def test_copy_of_a_used_operator(eeg_info, eeg_fwd, cov):
+    """Whatever it has prepared meanwhile, with sparse sums or dense ones."""
+    evoked = mne.EvokedArray(noise((32, 200)), eeg_info)
+    operator = make_deepsif_operator(eeg_info, eeg_fwd, cov)
+    expected = apply_deepsif(evoked, operator).data
+    out = apply_deepsif(evoked, copy.deepcopy(operator)).data
+    assert_allclose(out, expected, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("kind", ["evoked", "epochs", "raw"])
 def test_info_that_is_wrong_about_a_filter(kind, eeg_info, eeg_fwd, cov):
     """Data are what counts: simulated ones have the info of some recording."""
@@ -392,6 +402,18 @@ def test_raw_decim(eeg_info, eeg_fwd, cov, windowed, decim):
     assert_allclose(stc.times, full.times[::decim])
     with pytest.raises(ValueError, match="decim must be 1 or more, got 0"):
         apply_deepsif_raw(raw, eeg_fwd, cov, decim=0, **kwargs)
+
+
+def test_raw_band_is_measured_in_good_spans(eeg_info, eeg_fwd, cov, windowed):
+    """Also in one that is shorter than a window, next to one that is not finite."""
+    data = noise((32, 400))
+    data[:, 300:] = np.nan
+    raw = mne.io.RawArray(data, eeg_info)
+    bad = mne.Annotations([0.1, 300 / 250], [0.9, 100 / 250], "bad")
+    raw.set_annotations(bad)
+    stc = apply_deepsif_raw(raw, eeg_fwd, cov, estimator=windowed)
+    assert np.isfinite(stc.data[:, 260:290]).all()
+    assert np.isnan(stc.data[:, 310:]).all()
 
 
 def test_raw_annotations_outside_of_the_parcels(eeg_info, eeg_fwd, cov, windowed):

@@ -104,8 +104,8 @@ def _spread(graph, seeds, n_hops):
 def in_patterns(members, patterns, owner, borders):
     """Express patches in patterns: those that come closest on the vertices.
 
-    A pattern overlaps with those of parcels up to two borders away. What is further away
-    is left out of the normal equations, which makes their inverse sparse.
+    A pattern overlaps with those of parcels up to two borders away. What is further is
+    left out of the normal equations, which makes their inverse sparse.
 
     Parameters
     ----------

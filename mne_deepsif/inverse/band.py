@@ -5,12 +5,13 @@
 
 import numpy as np
 
-from .windows import pad, resample, window_length, window_starts
+from .windows import resample, window_length, window_starts
 
 _RATE, _N_TIMES = 125.0, 64  # Hz; samples of a window in which the band is measured
 _MOST = 64  # windows
 # channels and components: of fewer, each may hold activity
 _FEWEST, _N_USED = 8, 32
+_RESIDUE = 1e-6  # of the strongest component, which a filter may leave of others
 _CLOSE = 1.5  # times the measured band: what counts as the same
 _DROP, _WIDTH = 0.03, 1.6  # a filter leaves less power at so many times its frequency
 # Hz; samples that come faster tell no more, and each window of estimates has one
@@ -40,7 +41,7 @@ def effective_band(pieces, sfreq, lowpass):
     """Return the highest frequency in data, as it is told unless the data differ.
 
     Simulated data often have the ``info`` of a recording that was filtered, and some
-    files say nothing of a filter.
+    files say nothing of a filter. Of data shorter than a window, nothing is measured.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def noise_spectra(data, sfreq):
     """Compute spectra of the noise in windows of half a second.
 
     The strongest principal components of a window are left out, for they may hold
-    activity.
+    activity, and those that are next to nothing, for they are what a filter leaves.
 
     Parameters
     ----------
@@ -101,14 +102,14 @@ def noise_spectra(data, sfreq):
     Returns
     -------
     spectra : array of shape (n_windows, 32)
-        Power at multiples of 1.95 Hz, of a sum of 1, of each window that is not
-        constant. None if there are less than 8 channels.
+        Power at multiples of 1.95 Hz, of a sum of 1, of each window with enough
+        components. No windows if there are fewer than 8 channels or less than one window.
     """
-    if data.shape[-2] < _FEWEST:
-        return np.empty((0, _N_TIMES // 2))
     length = window_length(_N_TIMES, _RATE, sfreq)
+    if data.shape[-2] < _FEWEST or data.shape[-1] < length:
+        return np.empty((0, _N_TIMES // 2))
     step = -(-data.shape[-2] // _N_USED)
-    data = pad(data[..., ::step, :], length)
+    data = data[..., ::step, :]
     data = data.reshape(-1, *data.shape[-2:])
     starts = window_starts(data.shape[-1], length)
     chosen = np.linspace(0, len(data) * len(starts), _MOST, endpoint=False).astype(int)
@@ -119,15 +120,19 @@ def noise_spectra(data, sfreq):
         ]
     )
     windows = resample(windows[np.isfinite(windows).all((1, 2))], _N_TIMES)
+    size = np.square(windows).sum((1, 2))
     windows = windows - windows.mean(-1, keepdims=True)
-    # courses of the principal components, the strongest last
+    # courses of the principal components, the strongest first
     values, courses = np.linalg.eigh(windows.mT @ windows)
-    n_used = min(windows.shape[1], _N_USED)
-    noise = slice(_N_TIMES - n_used // 2, _N_TIMES - n_used // 4)
-    courses = courses[:, :, noise] * np.sqrt(values[:, None, noise].clip(0))
+    values, courses = values[:, ::-1], courses[:, :, ::-1]
     taper = np.hanning(_N_TIMES + 2)[1:-1, None]
-    spectrum = np.abs(np.fft.rfft(courses * taper, axis=1)[:, 1:]) ** 2
-    spectrum = spectrum.mean(2)
-    total = spectrum.sum(1, keepdims=True)
-    some = total[:, 0] > 0
-    return spectrum[some] / total[some]
+    spectra = [np.empty((0, _N_TIMES // 2))]
+    for value, course, whole in zip(values, courses, size, strict=True):
+        least = max(_RESIDUE * value[0], 1e-12 * whole)
+        n = min(np.count_nonzero(value > least), _N_USED)
+        if n >= _FEWEST:
+            noise = slice(n // 4, n // 2)
+            course = taper * course[:, noise] * np.sqrt(value[noise])
+            power = (np.abs(np.fft.rfft(course, axis=0)[1:]) ** 2).sum(1)
+            spectra.append(power[np.newaxis] / power.sum())
+    return np.concatenate(spectra)

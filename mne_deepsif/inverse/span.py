@@ -116,7 +116,8 @@ class Span:
         offset = self.n_done - first
         keep = slice(offset + kept.start, offset + kept.stop, kept.step)
         data = data[:, first - self._first : last - self._first]
-        return [self._estimator.estimate(data, first, keep)]
+        with one_thread():
+            return [self._estimator.estimate(data, first, keep)]
 
     def _gather(self):
         if len(self._pieces) > 1:
@@ -179,7 +180,7 @@ class _Remembered(_Recomputed):
             (first + start, *((seen[i][0], first + seen[i][1]) for i in row))
             for start, row in zip(short, around, strict=True)
         ]
-        with one_thread(), torch.inference_mode():
+        with torch.inference_mode():
             self._find_priors(data, first, [seen[i] for i in np.unique(around)])
             self._judge(data, first, short)
             self._combine(names)

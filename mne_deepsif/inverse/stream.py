@@ -78,7 +78,8 @@ class DeepSIFStream:
 
     Push what is new with :meth:`push`, in pieces of any size. It returns estimates that
     are final: put together, they are what :func:`apply_deepsif_raw` returns for all of
-    the data. :meth:`preview` estimates the latest samples, which are not final yet.
+    the data, if ``info["lowpass"]`` of the operator is right, which a stream cannot
+    measure. :meth:`preview` estimates the latest samples, which are not final yet.
 
     Parameters
     ----------

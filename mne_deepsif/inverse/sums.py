@@ -10,6 +10,7 @@ from scipy import sparse
 from ..network.device import sparse_tensor
 
 _DENSE = 0.1  # share of numbers that are not 0, from which a matrix is a dense one
+_WINDOWS = 16  # windows whose patches are summed at once
 _AT_ONCE = 2**18  # numbers: 1 MB, which stay in the processor's cache
 
 
@@ -66,10 +67,23 @@ class Sums:
         owner = np.concatenate([owner, n_parcels + active])
         self._owner = torch.as_tensor(owner, device=device)
         matrix = sparse.hstack([fine, patch[:, active]], format="csr")
+        self._given = matrix
+        self._matrix = self._to_tensor()
+
+    def _to_tensor(self):
+        device, matrix = self._gain.device, self._given
         if matrix.nnz > _DENSE * np.prod(matrix.shape):
-            self._matrix = torch.as_tensor(matrix.toarray(), device=device).float()
-        else:
-            self._matrix = sparse_tensor(matrix, device)
+            return torch.as_tensor(matrix.toarray(), device=device).float()
+        return sparse_tensor(matrix, device)
+
+    def __getstate__(self):
+        """Leave out a tensor that torch cannot copy if it is sparse."""
+        return {**vars(self), "_matrix": None}
+
+    def __setstate__(self, state):
+        """Make it again."""
+        vars(self).update(state)
+        self._matrix = self._to_tensor()
 
     def estimate(self, weights, shares, which, variances):
         """Estimate the sums: the mean over several priors for each window.
@@ -122,6 +136,9 @@ class Sums:
             The sums.
         """
         n_windows, n_kept, n_times = amplitudes.shape
+        if n_windows > _WINDOWS:
+            parts = (x.split(_WINDOWS) for x in (which, amplitudes))
+            return torch.cat([self.of_patches(*p) for p in zip(*parts, strict=True)])
         pointers, columns, values = self._patches
         first = pointers[which.flatten()]
         n_each = pointers[which.flatten() + 1] - first

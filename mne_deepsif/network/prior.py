@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
 from .device import FewRows
 
 _EXPONENT = 0.6  # of the answer's power: 0 would be a minimum norm, more is sparser

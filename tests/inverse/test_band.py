@@ -1,5 +1,6 @@
 """Check the measure of the data's band."""
 
+import mne
 import numpy as np
 import pytest
 import scipy.signal
@@ -74,11 +75,30 @@ def test_nothing_to_measure(data):
     assert effective_band([], 500, None) == 62.5
 
 
-@pytest.mark.parametrize("n_channels", [1, 2, 3, 7])
-@pytest.mark.parametrize("n_times", [1, 3, 40, 1000])
-def test_few_data(n_channels, n_times):
-    data = make_noise(500, None)[:n_channels, :n_times]
-    assert 16 <= 2 * effective_band([data], 500, None) <= 125
+@pytest.mark.parametrize("told", [20, 40])
+@pytest.mark.parametrize("n_channels, n_times", [(7, 1000), (32, 1), (8, 3), (64, 200)])
+def test_few_data(n_channels, n_times, told):
+    """Nothing is measured, and info counts."""
+    data = make_noise(500, None, n_channels)[:, :n_times]
+    assert effective_band([data], 500, told) == told
+
+
+@pytest.mark.parametrize("n_channels", [19, 32, 64])
+@pytest.mark.parametrize("passband", [(None, 40), (None, 15), (None, 8), (1, 4)])
+def test_right_info_stays(n_channels, passband):
+    """What MNE's filters leave above their frequency is no noise."""
+    data = make_noise(500, None, n_channels, seconds=20)
+    data = mne.filter.filter_data(data, 500, *passband, verbose="error")
+    for seconds in (0.2, 0.6, 2.0):
+        part = data[:, 4000 : 4000 + round(500 * seconds)]
+        assert effective_band([part], 500, passband[1]) <= 1.5 * max(8, passband[1])
+
+
+def test_no_noise():
+    """Of a few sources without noise, nothing is measured."""
+    rng = np.random.default_rng(3)
+    data = rng.standard_normal((32, 3)) @ make_noise(500, 30, 3)
+    assert effective_band([data], 500, 30) == 30
 
 
 def test_epochs_of_any_number():

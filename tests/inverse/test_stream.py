@@ -3,6 +3,7 @@
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
+import copy
 import subprocess
 import sys
 import time
@@ -98,6 +99,15 @@ def test_filtered_data(raw, eeg_fwd, cov, tiny_estimator, label):
     unknown = make_deepsif_operator(raw.info, eeg_fwd, cov, estimator=tiny_estimator)
     data, _, _ = push(DeepSIFStream(unknown, label=label), filtered.get_data())
     assert np.abs(data - expected).max() > 1e-3 * np.abs(expected).max()
+
+
+def test_copy(raw, operator, label):
+    """A copy goes on from where the stream is."""
+    stream = DeepSIFStream(operator, label=label)
+    stream.push(raw.get_data()[:, :500])
+    other = copy.deepcopy(stream)
+    rest = raw.get_data()[:, 500:]
+    assert_same(other.push(rest).data, stream.push(rest).data)
 
 
 def test_whole_cortex(raw, operator):
