@@ -103,7 +103,7 @@ def noise_spectra(data, sfreq):
     -------
     spectra : array of shape (n_windows, 32)
         Power at multiples of 1.95 Hz, of a sum of 1, of each window with enough
-        components. No windows if there are fewer than 8 channels or less than one window.
+        components. No windows if there are fewer than 8 channels, or data for less.
     """
     length = window_length(_N_TIMES, _RATE, sfreq)
     if data.shape[-2] < _FEWEST or data.shape[-1] < length:

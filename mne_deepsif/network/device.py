@@ -170,7 +170,7 @@ class FewRows:
 
     FBGEMM's product, which reads half precision and computes in single, comes close to
     that, unlike torch's own. So the matrix is the sum of two that are in half
-    precision. What this leaves out is less some 1e-11 of its largest number.
+    precision. What this leaves out is some 1e-11 of its largest number.
 
     Parameters
     ----------
