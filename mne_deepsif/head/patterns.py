@@ -156,16 +156,13 @@ def make_patterns(leadfield):
     activity = (sparse.diags_array(area) @ density).tocsr()
     points = np.concatenate(points)
     members, probability = vertex_patches(leadfield.surface_graph, parcel)
-    within = sparse.csr_array(
-        (np.ones(len(inside)), (inside, parcel[inside])), (len(parcel), n_parcels)
-    )
     patches = Patches(
         members @ scales[0],
         in_patterns(
             members,
             density,
             np.concatenate([owner, np.arange(n_parcels)]),
-            within.T @ (leadfield.surface_graph @ within),
+            leadfield.vertex_area.T @ leadfield.surface_graph @ leadfield.vertex_area,
         ),
         probability,
     )

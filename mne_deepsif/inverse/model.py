@@ -499,7 +499,7 @@ class PreparedPrior(PreparedModel):
         windows = windows.repeat_interleave(around.shape[1])
         spectrum = self._spectrum(near)
         modes, rest = own.modes[windows], own.rest[windows]
-        cost, weights, predicted, _ = (
+        cost, weights, predicted = (
             some.unflatten(0, around.shape)
             for some in spectrum.explain(modes, rest, around.flatten())
         )

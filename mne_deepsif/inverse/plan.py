@@ -62,6 +62,10 @@ class Plan:
             return self.leadfield.projector @ data
         return self.leadfield.whiten(data)
 
+    def band_of(self, pieces):
+        """Return the band (Hz) of whitened data, given in pieces."""
+        return effective_band(pieces, self.info["sfreq"], self.info["lowpass"])
+
     @property
     def window(self):
         """Length of the network's window in samples of the data."""
@@ -153,10 +157,9 @@ def with_band(plan, pieces):
     plan : Plan
         The same, for all of the data.
     """
-    leadfield = plan.leadfield
-    picks, names, info = plan.picks, leadfield.ch_names, plan.info
-    white = (leadfield.whiten(pick_data(data, picks, names)) for data in pieces)
-    return replace(plan, band=effective_band(white, info["sfreq"], info["lowpass"]))
+    leadfield, picks = plan.leadfield, plan.picks
+    used = (pick_data(data, picks, leadfield.ch_names) for data in pieces)
+    return replace(plan, band=plan.band_of(map(leadfield.whiten, used)))
 
 
 def choose_rows(plan):
@@ -241,9 +244,7 @@ def estimate_sources(data, plan, rows=None, keep=slice(None), *, check_reference
     if plan.model.encoder == "sensors":
         given = leadfield.projector @ data
         constant = constant_power(data_white, plan.window)
-    band = plan.band
-    if band is None:
-        band = effective_band([data_white], sfreq, plan.info["lowpass"])
+    band = plan.band_of([data_white]) if plan.band is None else plan.band
     sources, fit_white = plan.operator._prepared.estimate(
         given, sfreq, band=band, mixing=rows, fit=True, keep=keep
     )

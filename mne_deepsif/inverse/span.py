@@ -302,7 +302,7 @@ class _Remembered(_Recomputed):
             torch.tensor([counts[one] for one in used], device=device)
         )
         windows = [self.judged[start][1] for _, start in pairs]
-        cost, weights, predicted, _ = _join(spectra).explain(
+        cost, weights, predicted = _join(spectra).explain(
             torch.cat([window.modes for window in windows]),
             torch.cat([window.rest for window in windows]),
             which,

@@ -256,14 +256,11 @@ class Explained(NamedTuple):
         Data divided by their covariance.
     predicted : tensor of shape (n_windows, n_modes, n_times)
         What the estimate explains of the data.
-    noise : tensor of shape (n_windows,)
-        Variance of the noise: the most likely of a few.
     """
 
     cost: torch.Tensor
     weights: torch.Tensor
     predicted: torch.Tensor
-    noise: torch.Tensor
 
 
 def _most_likely(noise, power, log_det, rest, n_rest, n_channels):
@@ -325,7 +322,7 @@ class Spectrum:
         cost, noise = _most_likely(noise, power, log_det, rest, n_rest, self.n_channels)
         weights = turned / (values + noise)[:, None]
         predicted = (values[:, None] * weights) @ vectors.mT
-        return Explained(cost, (weights @ vectors.mT).mT, predicted.mT, noise[:, 0])
+        return Explained(cost, (weights @ vectors.mT).mT, predicted.mT)
 
 
 def split_modes(prior, data):

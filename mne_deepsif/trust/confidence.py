@@ -8,7 +8,6 @@ from mne.utils import ProgressBar
 from scipy.special import expit
 
 from ..head.leadfield import channel_std
-from ..inverse.band import effective_band
 from ..metrics import otsu_threshold
 from .verdict import read_calibration
 
@@ -38,8 +37,7 @@ def estimate_again(data, plan, n_passes, random_state):
     leadfield, std = plan.leadfield, channel_std(plan.leadfield)
     unwhiten = np.linalg.pinv(leadfield.whitener) / std
     noise = unwhiten @ unwhiten.T
-    sfreq, lowpass = plan.info["sfreq"], plan.info["lowpass"]
-    band = effective_band([leadfield.whiten(data)], sfreq, lowpass)
+    band = plan.band_of([leadfield.whiten(data)])
     data, gain = leadfield.projector @ data / std, leadfield.gain / std
     patterns = plan.operator._patterns
     n_channels = len(data)
@@ -55,7 +53,7 @@ def estimate_again(data, plan, n_passes, random_state):
         passes.append(
             prepared.estimate(
                 whitener @ data[kept],
-                sfreq,
+                plan.info["sfreq"],
                 band=band,
                 mixing=plan.operator._to_parcels,
             )
