@@ -12,7 +12,7 @@ from .prior import _FLOOR, _LAMBDAS
 SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
 _MISFIT = 0.1  # of the data's power, which no topography explains
 _N_KEPT = 32  # most likely patches of a window
-_AT_ONCE = 2**18  # numbers: 1 MB, which stay in the processor's cache
+_AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
 _N_GROUPS = 32  # of patches, see _largest
 
 
@@ -108,7 +108,7 @@ class OneSource:
             strict=True,
         ):
             score = (rows @ block.T).square_().view(n_times, n_windows, -1)
-            missed = score.sum(0).neg_().add_(1 + _MISFIT).clamp_min_(_MISFIT)
+            missed = score.sum(0).neg_().add_(1 + _MISFIT)
             torch.add(known, missed.log_(), alpha=-exponent, out=out)
         return log
 
