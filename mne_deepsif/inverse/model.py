@@ -15,7 +15,12 @@ from scipy import sparse
 from ..head.parcels import Parcels
 from ..head.patches import parcel_patches
 from ..network.device import place_network, resolve_device, sparse_tensor
-from ..network.encoder import N_SCALES, backprojection_kernels, encode_windows
+from ..network.encoder import (
+    N_KERNELS,
+    N_SCALES,
+    backprojection_kernels,
+    encode_windows,
+)
 from ..network.few_sources import SHARPNESS, FewSources
 from ..network.prior import (
     CorticalPrior,
@@ -57,8 +62,9 @@ class Model:
     ----------
     network : torch.nn.Module
         The network, on the CPU. It maps ``(n_batch, n_times, n_features)`` to
-        ``(n_batch, n_times, n_parcels)``. For ``"backprojection"``, its dict ``sizes``
-        gives the number of principal components as ``"n_components"``.
+        ``(n_batch, n_times, n_parcels)``. For ``"backprojection"``, it is like
+        ``CompactNetwork``: its dict ``sizes`` gives the number of principal
+        components as ``"n_components"``.
     encoder : "backprojection" | "sensors"
         What the network reads, see :class:`DeepSIFEstimator`.
     parcels : Parcels
@@ -358,8 +364,9 @@ class PreparedPrior(PreparedModel):
     The network looks at windows of its length and at windows of a quarter of it.
     Estimates are made in windows of an eighth. Each is the mean over several priors,
     weighed by how likely they make its data: those of the long windows and of the
-    quarters around it, that of a single source, and that of two. So what is weak in a long window is
-    found at its own time, and what is weak at all times is found in the long one.
+    quarters around it, that of a single source, and that of two. So what is weak in a
+    long window is found at its own time, and what is weak at all times is found in the
+    long one.
 
     Parameters
     ----------
@@ -391,7 +398,9 @@ class PreparedPrior(PreparedModel):
         n_members = torch.as_tensor(patches.n_members, device=self.gain.device)
         parcel, owner = (x.to(self.gain.device) for x in (parcel, owner))
         with torch.inference_mode():
-            self.kernels = backprojection_kernels(self.gain.double()).float()
+            kernels = backprojection_kernels(self.gain.double())
+            self.kernels = kernels.float()
+            self.embedding = model.network.embed_kernels(kernels, N_KERNELS).float()
             self.prior = CorticalPrior(fine, parcel, uniform, model._profiles)
             self.few_sources = FewSources(
                 self.prior, topographies, n_members, patches.n_of_size
@@ -478,9 +487,13 @@ class PreparedPrior(PreparedModel):
         network = self.model._device_network
         n_components = network.sizes["n_components"]
         encoded = encode_windows(
-            group, self.kernels, n_components, scanning=self.scanning
+            group,
+            self.kernels,
+            n_components,
+            scanning=self.scanning,
+            embedding=self.embedding,
         )
-        answer = network(encoded.X).mT
+        answer = network(encoded.X, encoded.features).mT
         variances = prior_variances(answer, self.model.parcels.n_parcels)
         data = split_modes(self.prior, encoded.data)
         return reweigh(self.prior, _check_finite(variances), *data)

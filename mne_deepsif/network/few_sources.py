@@ -19,7 +19,7 @@ _N_KEPT = 64  # most likely patches of a window
 _HANDICAPS = (-12.0, 48.0)
 _HOPELESS = 30.0  # worse than one source by as much: two are not looked at further
 _N_SCANS = 4  # for two sources, each beside the other in turn
-_AT_ONCE = 2**18  # numbers: 1 MB, which stay in the processor's cache
+_AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
 _N_GROUPS = 32  # of patches, see _largest
 
 

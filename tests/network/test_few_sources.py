@@ -49,7 +49,7 @@ def few(prior, topographies):
 
 
 def find(few, data, n_independent=N_TIMES):
-    """Return what a number of sources make of the data: a Found for one, one for two."""
+    """Return how one source explains data, and how two do: a Found for each."""
     data = torch.as_tensor(np.array(data)).float()
     found = few.explain(*split_modes(few._prior, data), n_independent)
     return [module.Found(*(part[:, i] for part in found)) for i in range(2)]
