@@ -439,12 +439,25 @@ def test_norm_has_the_sign_of_the_normal():
 # ---------------------------------------------------------------- recordings
 def test_recordings_that_are_absent_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr(recordings, "DATA", tmp_path)
+    monkeypatch.setattr(mne.datasets, "has_dataset", lambda name: False)
     found = recordings.score_recordings(["MNE"])
     assert {one["recording"] for one in found} == set(recordings.RECORDINGS)
     assert all(
         "is not there" in o["skipped"] or "not been" in o["skipped"] for o in found
     )
     assert len(recording_lines(found)) == 1 + len(found)
+
+
+def test_a_recording_that_cannot_be_read_says_so(monkeypatch):
+    """A data set of another layout costs its own rows, not the run."""
+
+    def broken():
+        raise FileNotFoundError("x_raw.fif")
+        yield
+
+    monkeypatch.setattr(recordings, "RECORDINGS", {"broken": broken})
+    (found,) = recordings.score_recordings(["MNE"])
+    assert found == dict(recording="broken", skipped="FileNotFoundError: x_raw.fif")
 
 
 def test_distance_of_a_recording(monkeypatch, eeg_info):
