@@ -231,6 +231,18 @@ def test_headline_of_recordings():
     assert line[1:] == ("**3.0**", "-", "5.0 (dSPM)", "2")
 
 
+@pytest.mark.parametrize("name", ["comparison", "conditions", "papers", "slow"])
+def test_stored_tables_are_those_of_the_stored_summary(name):
+    """Nothing in them is typed by hand."""
+    folder = ROOT / "benchmarks" / "results"
+    record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    keys = ("scenario", "method", "settings")
+    rules = {tuple(one[key] for key in keys): one["rule"] for one in record["rules"]}
+    found = report.read_recordings(folder) if name == report.NAME else []
+    text = report.as_text(pd.DataFrame(record["summary"]), rules, found)
+    assert (folder / f"{name}.md").read_text(encoding="utf-8") == text
+
+
 # ---------------------------------------------------------------- store and engines
 @pytest.fixture
 def plan():

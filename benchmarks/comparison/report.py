@@ -25,7 +25,11 @@ COLUMNS = (
     ("LE (mm)", "le", ".1f"),
     ("precision", "precision", ".2f"),
     ("recall", "recall", ".2f"),
+    ("F1", "f1", ".2f"),
     ("specificity", "specificity", ".2f"),
+    ("close", "close", ".2f"),
+    ("far", "far", ".2f"),
+    ("geometric mean", "balance", ".2f"),
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
@@ -333,8 +337,29 @@ def write(rows, rules, stamp, folder, name=NAME):
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
     _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
     recordings = read_recordings(folder) if name == NAME else []
-    lines = headline(kept, recordings)
-    parts = ["# Comparison", as_markdown(lines) if len(lines) > 1 else ""]
+    text = as_text(summary, rules, recordings)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def as_text(summary, rules, recordings):
+    """Return all tables as Markdown.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        See :func:`summarise`.
+    rules : dict
+        See :func:`best_rules`.
+    recordings : list of dict
+        What :mod:`~.recordings` found.
+
+    Returns
+    -------
+    text : str
+        The headline, the scenarios, the recordings.
+    """
+    lines = headline(summary.to_dict("records"), recordings)
+    parts = ["# Comparison", *([as_markdown(lines)] if len(lines) > 1 else [])]
     for scenario in dict.fromkeys(summary["scenario"]):
         part = summary[summary["scenario"] == scenario]
         if is_papers(part):
@@ -344,8 +369,7 @@ def write(rows, rules, stamp, folder, name=NAME):
         parts.append(f"## {scenario}\n\n{as_markdown(lines)}")
     if recordings:
         parts.append(f"## Recordings\n\n{as_markdown(recording_lines(recordings))}")
-    text = "\n\n".join(parts) + "\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return "\n\n".join(parts) + "\n"
 
 
 def _dump(record, fname):

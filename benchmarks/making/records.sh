@@ -12,7 +12,8 @@
 # training_gpu.json (a GPU; gpu.sh) and spectrum_tvb.json (The Virtual Brain).
 set -euo pipefail
 
-out=$1
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 [ -z "$(git status --porcelain -uno)" ] || { echo "Commit first." >&2; exit 1; }
