@@ -460,6 +460,22 @@ def test_recordings_that_are_absent_say_so(monkeypatch, tmp_path):
     assert len(recording_lines(found)) == 1 + len(found)
 
 
+def test_lines_of_recordings():
+    """The least is bold, a failure has no distance, a method that is absent a dash."""
+    found = [
+        dict(recording="a", sensors="eeg", method="DeepSIF", distance=2.04),
+        dict(recording="a", sensors="eeg", method="dSPM", distance=1.0),
+        dict(recording="b", sensors="eeg", method="DeepSIF", failed="ValueError: x"),
+        dict(recording="c", skipped="not here"),
+    ]
+    assert recording_lines(found) == [
+        ("recording", "sensors", "DeepSIF", "dSPM"),
+        ("a", "eeg", "2.0", "**1.0**"),
+        ("b", "eeg", "failed", "-"),
+        ("c", "skipped: not here", "-", "-"),
+    ]
+
+
 def test_a_recording_that_cannot_be_read_says_so(monkeypatch):
     """A data set of another layout costs its own rows, not the run."""
 
