@@ -276,8 +276,31 @@ def test_the_atlas_is_of_either_sample_subject(use, monkeypatch, tmp_path):
     assert datasets.find_atlas() == ("sample_fs5", tmp_path / "sample")
 
 
+def test_regions_are_carried_over_by_the_spheres(tmp_path):
+    """To the same cortex, they come as they are."""
+    _subject(tmp_path, "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b" / "a")
+    labels = cases.read_region("a", tmp_path, "postcentral")
+    found = cases.carry_region(("a", tmp_path), ("a", tmp_path / "b"), "postcentral")
+    for label, places in zip(labels, found):
+        assert len(places) > 3
+        np.testing.assert_allclose(places, label.pos, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sample", "bst_phantom_ctf"])
+def test_data_sets_are_found_by_name(monkeypatch, tmp_path, name):
+    module = mne.datasets if name == "sample" else mne.datasets.brainstorm
+    monkeypatch.setattr(mne.datasets, "has_dataset", lambda wanted: wanted == name)
+    monkeypatch.setattr(
+        getattr(module, name), "data_path", lambda download: tmp_path / str(download)
+    )
+    assert cases.find_dataset(name) == tmp_path / "False"
+    with pytest.raises(cases.Skip, match=r"brainstorm.bst_phantom_elekta.data_path"):
+        cases.find_dataset("bst_phantom_elekta")
+
+
 @pytest.mark.parametrize("method", ["sLORETA", "DeepSIF"])
-def test_opm(use, helmet, template_src, method):
+def test_opm(use, helmet, template_src, monkeypatch, method):
     """Nine magnetometers of a coil that MNE does not know."""
     root = use("opm")
     folder = root / "MEG" / "OPM"
@@ -301,6 +324,10 @@ def test_opm(use, helmet, template_src, method):
     raw = _raw(info, [response], "STI101", [datasets.OPM_TRIGGER])
     _write(folder / "OPM_SEF_raw.fif", raw.save)
     _write(folder / "OPM_sample-fwd.fif", mne.write_forward_solution, fwd)
+    if method == "DeepSIF":  # the atlas of another subject
+        shutil.move(root / "subjects" / "OPM_sample" / "label", root / "label")
+        _subject(root / "atlas", "other")
+        monkeypatch.setattr(datasets, "find_atlas", lambda: ("other", root / "atlas"))
     (case,), (row,) = _score(datasets.opm, method)
     assert len(case.evoked.ch_names) == 9 and case.evoked.nave == N_TRIALS
     assert case.places[0] is case.places[1]

@@ -10,10 +10,7 @@ import mne
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mne_deepsif.head.template import SUBJECT
-
 from .heads import Problem
-from .subjects import subjects_dir
 
 HEMIS = ("lh", "rh")
 AUDITORY, SOMATOSENSORY, VISUAL = (0.07, 0.12), (0.03, 0.06), (0.08, 0.13)  # s
@@ -57,19 +54,27 @@ def read_region(subject, folder, name):
     ]
 
 
-def template_places(subject, folder, name):
-    """Return a region of a subject's ``aparc`` on the template's cortex, lh and rh.
+def carry_region(atlas, target, name):
+    """Return a region of one subject's ``aparc`` on another's cortex, lh and rh.
 
     The spheres of FreeSurfer's registration say which vertices correspond.
+
+    Parameters
+    ----------
+    atlas, target : tuple of str and path-like
+        Subjects and the folders that they are in.
+    name : str
+        How the region's name begins.
+
+    Returns
+    -------
+    places : list of array of shape (n_vertices, 3)
+        Positions on the target's white surface (m).
     """
-    to_folder = subjects_dir("template")
     places = []
-    for label, white in zip(
-        read_region(subject, folder, name), white_positions(SUBJECT, to_folder)
-    ):
-        near = cKDTree(_sphere(subject, folder, label.hemi)).query(
-            _sphere(SUBJECT, to_folder, label.hemi)
-        )[1]
+    for label, white in zip(read_region(*atlas, name), white_positions(*target)):
+        points = _sphere(*target, label.hemi)
+        near = cKDTree(_sphere(*atlas, label.hemi)).query(points)[1]
         places.append(white[np.isin(near, label.vertices)])
     return places
 

@@ -16,9 +16,9 @@ from .cases import (
     SOMATOSENSORY,
     VISUAL,
     Case,
+    carry_region,
     only_in,
     read_region,
-    template_places,
     white_positions,
 )
 from .heads import Problem
@@ -66,7 +66,7 @@ def somato():
     surfaces = root / "derivatives" / "freesurfer" / "subjects"
     raw = mne.io.read_raw_fif(root / "sub-01" / "meg" / "sub-01_task-somato_meg.fif")
     events = mne.find_events(raw, stim_channel="STI 014")
-    epochs = _epoch(raw, events=events, event_id=1, tmin=-0.2, tmax=0.25)
+    epochs = _epoch(_filter(raw), events=events, event_id=1, tmin=-0.2, tmax=0.25)
     problem = Problem(
         epochs.info,
         mne.read_forward_solution(folder / "sub-01_task-somato-fwd.fif"),
@@ -79,21 +79,14 @@ def somato():
     yield Case("somato", "meg", evoked, problem, SOMATOSENSORY, places, white)
 
 
-def _epoch(raw, reject=None, flat=None, **condition):
-    """Cut the filtered MEG of a recording; limits are of the types that it has."""
-    raw = raw.copy().load_data().pick("meg").filter(1.0, 40.0)
-    limits = [
-        {kind: limit for kind, limit in (one or {}).items() if kind in raw}
-        for one in (reject, flat)
-    ]
-    return mne.Epochs(
-        raw,
-        baseline=(None, 0),
-        preload=True,
-        reject=limits[0] or None,
-        flat=limits[1] or None,
-        **condition,
-    )
+def _filter(raw):
+    """Return the MEG of a recording between 1 and 40 Hz."""
+    return raw.load_data().pick("meg").filter(1.0, 40.0)
+
+
+def _epoch(raw, **options):
+    """Cut a recording; the epochs begin with their baseline."""
+    return mne.Epochs(raw, baseline=(None, 0), preload=True, **options)
 
 
 # ---------------------------------------------------------------- without an MRI
@@ -106,25 +99,31 @@ def multimodal():
     somatosensory places are those of the hemisphere across from the stimulus.
     """
     root = cases.find_dataset("multimodal")
-    subject, folder = find_atlas()
+    atlas = find_atlas()
     raw = mne.io.read_raw_fif(root / "multimodal_raw.fif")
     conditions = raw.acqparser.get_condition(raw, None)
     limits = dict(reject=raw.acqparser.reject, flat=raw.acqparser.flat)
-    surfaces, fwd = subjects_dir("template"), None
+    raw = _filter(raw)
+    limits = {name: _of_types(raw, limit) for name, limit in limits.items()}
+    surfaces = subjects_dir("template")
+    fwd = mne_deepsif.make_template_forward(raw.info)
     white = white_positions(SUBJECT, surfaces)
     for condition in conditions:
         (name,) = condition["event_id"]
         epochs = _epoch(raw, **limits, **condition)
-        if fwd is None:
-            fwd = mne_deepsif.make_template_forward(epochs.info)
         cov = mne.compute_covariance(epochs, tmax=0)
         problem = Problem(epochs.info, fwd, cov, surfaces)
         region, window, one_sided = _look_up(name)
-        places = template_places(subject, folder, region)
+        places = carry_region(atlas, (SUBJECT, surfaces), region)
         if one_sided:
             places = only_in(places, CONTRALATERAL[name.split()[-1]])
         title = f"multimodal, {name}"
         yield Case(title, "meg", epochs.average(), problem, window, places, white)
+
+
+def _of_types(raw, limits):
+    """Return the limits of the types of channels that a recording has."""
+    return {kind: limit for kind, limit in limits.items() if kind in raw} or None
 
 
 def _look_up(condition):
@@ -151,14 +150,18 @@ def opm():
     trigger = dict(mask=OPM_TRIGGER, mask_type="and")
     events = mne.find_events(raw, stim_channel="STI101", **trigger)
     span = dict(event_id=OPM_TRIGGER, tmin=-0.2, tmax=0.25, proj=False)
-    epochs = _epoch(raw, events=events, reject=OPM_REJECT, **span)
+    epochs = _epoch(_filter(raw), events=events, reject=OPM_REJECT, **span)
     problem = Problem(
         epochs.info,
         mne.read_forward_solution(folder / "OPM_sample-fwd.fif"),
         mne.compute_covariance(epochs, tmax=0),
         surfaces,
     )
-    labels = read_region(subject, surfaces, "postcentral")
-    places = only_in([label.pos for label in labels], "rh")
+    if (surfaces / subject / "label" / "rh.aparc.annot").is_file():
+        labels = read_region(subject, surfaces, "postcentral")
+        places = [label.pos for label in labels]
+    else:  # of the sample subject's atlas
+        places = carry_region(find_atlas(), (subject, surfaces), "postcentral")
+    places = only_in(places, "rh")
     white = white_positions(subject, surfaces)
     yield Case("OPM", "meg", epochs.average(), problem, SOMATOSENSORY, places, white)

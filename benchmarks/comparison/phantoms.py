@@ -119,7 +119,7 @@ def phantom_elekta():
     epochs = mne.Epochs(raw, events, event_id, **cut)
     cov = mne.compute_covariance(epochs, tmax=-0.05)
     for name, place, direction in zip(event_id, places, directions):
-        evoked = epochs[name][1:-1].average()  # the first and the last are incomplete
+        evoked = epochs[name][1:-1].average()  # as in MNE's tutorial
         title = f"phantom Elekta, dipole {name}"
         yield make_case(title, evoked, cov, place, direction, (0.0, 0.1))
 
