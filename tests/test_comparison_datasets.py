@@ -361,7 +361,8 @@ def _dipole_field(info, place, direction):
 
 
 @pytest.mark.slow
-def test_phantom_elekta(use, mags, monkeypatch):
+@pytest.mark.parametrize("method", ["sLORETA", "DeepSIF"])
+def test_phantom_elekta(use, mags, monkeypatch, method):
     """Two of the dipoles, at 64 and 44 mm from the middle."""
     root = use("bst_phantom_elekta")
     info = mags.copy()
@@ -376,7 +377,7 @@ def test_phantom_elekta(use, mags, monkeypatch):
     ]
     raw = _raw(info, responses, "STI201", [1, 2])
     _write(root / "kojak_all_200nAm_pp_no_chpi_no_ms_raw.fif", raw.save)
-    found, rows = _score(phantoms.phantom_elekta)
+    found, rows = _score(phantoms.phantom_elekta, method)
     assert [case.evoked.nave for case in found] == [N_TRIALS - 2] * 2
     assert set(phantoms.ELEKTA_BADS) <= set(found[0].evoked.info["bads"])
     assert max(row["distance"] for row in rows) < 10
