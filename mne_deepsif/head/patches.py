@@ -14,6 +14,7 @@ _STRAIGHT = 0.9  # of the edges' length: how far along a mesh one comes with eac
 _HOPS = (0, 1, 2)  # sizes of patches of parcels
 _RIDGE = 0.1  # of the mean square of the patterns, which nearly coincide
 _SMALL = 0.02  # coefficients that are left out, over the largest of a patch
+_AT_ONCE = 1024  # patches, whose coefficients stay in the processor's cache
 
 
 class Patches(NamedTuple):
@@ -123,31 +124,56 @@ def in_patterns(members, patterns, owner, borders):
     coefficients : csr_array of shape (n_patches, n_patterns)
         Coefficients; small ones are left out.
     """
-    patterns = patterns.astype(np.float32)
+    # side by side, those of a parcel make dense blocks of the matrices
+    order = np.argsort(owner, kind="stable")
+    owner, n_each = owner[order], np.bincount(owner).max()
+    place = n_each * owner + np.arange(len(owner)) - np.searchsorted(owner, owner)
+    shape = len(owner), n_each * borders.shape[0]
+    to_place = np.ones(len(owner), np.float32), (order, place)
+    patterns = patterns.astype(np.float32) @ sparse.csr_array(to_place, shape=shape)
+    inverse = _local_inverse(patterns, borders, n_each)
+    coefficients = []
+    for first in range(0, members.shape[0], _AT_ONCE):
+        blocks = (members[first : first + _AT_ONCE] @ patterns).tobsr((1, n_each))
+        coefficients.append(_large(blocks @ inverse))
+    coefficients = sparse.vstack(coefficients, format="csr")
+    at_place = np.zeros(shape[1], int)
+    at_place[place] = order
+    entries = coefficients.data, at_place[coefficients.indices], coefficients.indptr
+    return sparse.csr_array(entries, shape=(members.shape[0], len(owner)))
+
+
+def _local_inverse(patterns, borders, n_each):
+    """Invert the normal equations of patterns, of which each parcel has n_each.
+
+    Return a bsr_array of shape (n_patterns, n_patterns).
+    """
     gram = (patterns.T @ patterns).toarray()
     size = np.sqrt(np.maximum(gram.diagonal(), 1e-30))
     gram /= size
     gram /= size[:, np.newaxis]
     near = (sparse.csr_array(borders) + sparse.eye_array(borders.shape[0])).tocsr()
     near = (near @ near).tocsr()
-    of_parcel = [np.flatnonzero(owner == parcel) for parcel in range(near.shape[0])]
-    rows, columns, values = [], [], []
-    for parcel, own in enumerate(of_parcel):
-        parcels = near.indices[near.indptr[parcel] : near.indptr[parcel + 1]]
-        around = np.concatenate([own, *(of_parcel[p] for p in parcels if p != parcel)])
+    places = np.arange(len(gram)).reshape(-1, n_each)
+    inverse = []
+    parcels_of = np.split(near.indices, near.indptr[1:-1])
+    for own, parcels in zip(places, parcels_of, strict=True):
+        around = places[parcels].ravel()
         part = gram[np.ix_(around, around)] + _RIDGE * np.eye(len(around))
-        inverse = np.linalg.solve(part, np.eye(len(around))[:, : len(own)])
-        rows.append(np.repeat(around, len(own)))
-        columns.append(np.tile(own, len(around)))
-        values.append((inverse / size[around, np.newaxis] / size[own]).ravel())
-    inverse = sparse.csr_array(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-        shape=gram.shape,
-    )
-    inverse = inverse.astype(np.float32)
-    coefficients = ((members @ patterns) @ inverse).tocsr()
-    largest = abs(coefficients).max(axis=1).toarray()
-    least = _SMALL * np.repeat(largest, np.diff(coefficients.indptr))
-    coefficients.data[np.abs(coefficients.data) < least] = 0
-    coefficients.eliminate_zeros()
-    return coefficients
+        columns = np.linalg.solve(part, 1.0 * (around[:, np.newaxis] == own))
+        columns /= size[around, np.newaxis] * size[own]
+        inverse.append(columns.reshape(-1, n_each, n_each).swapaxes(1, 2))
+    inverse = np.concatenate(inverse).astype(np.float32)
+    return sparse.bsr_array((inverse, near.indices, near.indptr)).T
+
+
+def _large(blocks):
+    """Leave out what is small within a row of a bsr_array: return a csr_array."""
+    blocks = blocks.tocsr()
+    size = np.abs(blocks.data)
+    row = np.repeat(np.arange(blocks.shape[0]), np.diff(blocks.indptr))
+    largest = np.zeros(blocks.shape[0], size.dtype)
+    np.maximum.at(largest, row, size)
+    blocks.data[size < _SMALL * largest[row]] = 0
+    blocks.eliminate_zeros()
+    return blocks

@@ -10,10 +10,10 @@ import torch
 from .prior import _FLOOR, _LAMBDAS
 
 SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
-_FEW = 16  # windows
 _MISFIT = 0.1  # of the data's power, which no topography explains
 _N_KEPT = 32  # most likely patches of a window
-_BLOCK = 2048  # topographies, which stay in the processor's cache
+_AT_ONCE = 2**18  # numbers: 1 MB, which stay in the processor's cache
+_N_GROUPS = 32  # of patches, see _largest
 
 
 class Found(NamedTuple):
@@ -85,7 +85,7 @@ class OneSource:
         data = self._turn.T @ modes
         log = self._log_posterior(data, rest, n_independent)
         total = log.logsumexp(1, keepdim=True)
-        log, which = log.topk(min(_N_KEPT, log.shape[1]), dim=1)
+        log, which = _largest(log, min(_N_KEPT, log.shape[1]))
         probability = (log - total).exp()
         topographies = self._topographies[which]
         amplitudes, cost = self._amplitudes(topographies, data, rest, probability)
@@ -96,11 +96,21 @@ class OneSource:
         """Return log probabilities (n_windows, n_patches) up to a constant."""
         power = (data.square().sum((1, 2)) + rest).clamp_min(1e-30)
         exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
-        at_times = data.permute(2, 1, 0).contiguous()
-        blocks = self._topographies.split(_BLOCK)
-        missed = torch.cat([_explained(block, at_times) for block in blocks])
-        missed = missed.div_(power).neg_().add_(1).clamp_min_(0).add_(_MISFIT)
-        return missed.log_().mul_(-exponent).T + self._log_probability
+        n_windows, n_modes, n_times = data.shape
+        at_times = (data / power.sqrt()[:, None, None]).permute(2, 0, 1)
+        rows = at_times.reshape(-1, n_modes)
+        n_at_once = max(1, _AT_ONCE // len(rows))
+        log = rows.new_empty(n_windows, len(self._topographies))
+        for block, known, out in zip(
+            self._topographies.split(n_at_once),
+            self._log_probability.split(n_at_once),
+            log.split(n_at_once, 1),
+            strict=True,
+        ):
+            score = (rows @ block.T).square_().view(n_times, n_windows, -1)
+            missed = score.sum(0).neg_().add_(1 + _MISFIT).clamp_min_(_MISFIT)
+            torch.add(known, missed.log_(), alpha=-exponent, out=out)
+        return log
 
     def _amplitudes(self, topographies, data, rest, probability):
         """Return amplitudes (n_windows, n_kept, n_times), and cost (n_windows,).
@@ -133,17 +143,20 @@ class OneSource:
         return background + n_rest * torch.tensor(ratio).log()
 
 
-def _explained(block, at_times):
-    """Return the power that each topography explains, (n_rows, n_windows)."""
-    n_windows = at_times.shape[2]
-    if n_windows < _FEW:  # to read the topographies takes longest: all times at once
-        score = at_times.permute(2, 0, 1).flatten(0, 1) @ block.T
-        score = score.square_().unflatten(0, (n_windows, -1))
-        return score.sum(1).T.contiguous()
-    total = (block @ at_times[0]).square_()
-    score = torch.empty_like(total)
-    # one time after the other: the sums stay in the processor's cache
-    for data in at_times[1:]:
-        torch.mm(block, data, out=score)
-        total.addcmul_(score, score)
-    return total
+def _largest(values, n_most):
+    """Return the largest of each row and their places, as topk does, but sooner.
+
+    The largest are in the groups that have the largest maxima.
+    """
+    width = values.shape[1] // _N_GROUPS
+    if width < n_most:
+        return values.topk(n_most, dim=1)
+    n_grouped = width * _N_GROUPS
+    groups = values[:, :n_grouped].unflatten(1, (_N_GROUPS, width))
+    best = groups.amax(1).topk(n_most, dim=1).indices
+    first = torch.arange(0, n_grouped, width, device=best.device)
+    rest = torch.arange(n_grouped, values.shape[1], device=best.device)
+    places = [(first[:, None] + best[:, None]).flatten(1), rest.expand(len(best), -1)]
+    places = torch.cat(places, 1)
+    found, which = values.gather(1, places).topk(n_most, dim=1)
+    return found, places.gather(1, which)

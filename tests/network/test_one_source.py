@@ -111,12 +111,24 @@ def test_strong_source(one_source, topographies):
     assert found.amplitudes[0, 1:].abs().max() < 0.02
 
 
-def test_many_windows_are_as_few(one_source, topographies):
+def test_many_windows_are_as_few(one_source, topographies, monkeypatch):
+    """They are compared with a few topographies at a time."""
     few = make_data(topographies)
-    many = find(one_source, np.tile(few, (2 * module._FEW, 1, 1)))
+    monkeypatch.setattr(module, "_AT_ONCE", 7 * 30 * N_TIMES)
+    many = find(one_source, np.tile(few, (10, 1, 1)))
     for one, expected in zip(many, find(one_source, few), strict=True):
         assert_allclose(one[:3], expected, rtol=1e-3, atol=1e-4)
         assert_allclose(one[-3:], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [40, 32 * 5, 32 * 5 + 7, 2000])
+def test_largest(n):
+    """The same as torch finds."""
+    values = torch.as_tensor(np.random.default_rng(3).standard_normal((6, n)))
+    for found, expected in zip(
+        module._largest(values, 5), values.topk(5, dim=1), strict=True
+    ):
+        assert_allclose(found, expected, rtol=0)
 
 
 def test_no_data(one_source):
