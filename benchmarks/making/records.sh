@@ -34,42 +34,42 @@ record() { # NAME MODULE [OPTION ...]
 }
 
 suite() { # NAME OPTION ...: part of the comparison, whose cells are kept, too
-    record "$1" comparison "${@:2}" --name "$1" --jobs 2 --store "$out/store"
+    record "$1" comparison "${@:2}" --name "$1" --jobs 2 --store "$out/store" # ?
 }
 
 linear="DeepSIF MNE dSPM sLORETA eLORETA"
-suite comparison --groups radius early several weak silence --methods $linear
+suite comparison --groups radius early several weak silence --methods $linear # 33
 suite conditions --groups radius level pair --only "sample eeg, error all" \
-    --methods DeepSIF dSPM sLORETA eLORETA
-suite papers --groups papers helmets --methods DeepSIF sLORETA --n 24
-suite slow --groups slow --n 8 --methods DeepSIF sLORETA LCMV MxNE CMEM FAST-IRES
+    --methods DeepSIF dSPM sLORETA eLORETA # ?
+suite papers --groups papers helmets --methods DeepSIF sLORETA --n 24 # ?
+suite slow --groups slow --n 8 --methods DeepSIF sLORETA LCMV MxNE CMEM FAST-IRES # ?
 
-record changes studies.changes --heads 1
-record extents making.extents test
-record fast_activity studies.fast_activity
-record geometry studies.geometry --n 10
-record jansen_rit studies.jansen_rit
-record mutated_files studies.mutated_files
-record order studies.order
-record personalisation studies.personalisation
-record published studies.published --minutes 2.5 --n 24
-record readers studies.readers
-record real_extents studies.real_extents
-record real_trust studies.real_trust
-record shifted_caps studies.shifted_caps
+record changes studies.changes --heads 1 # 46
+record extents making.extents test # ?
+record fast_activity studies.fast_activity # 4
+record geometry studies.geometry --n 10 # ?
+record jansen_rit studies.jansen_rit # ?
+record mutated_files studies.mutated_files # ?
+record order studies.order # 9
+record personalisation studies.personalisation # ?
+record published studies.published --minutes 2.5 --n 24 # ?
+record readers studies.readers # 4
+record real_extents studies.real_extents # 1
+record real_trust studies.real_trust # 4
+record shifted_caps studies.shifted_caps # 4
 # its times compare with an older checkout (--tree), so they are kept
 [ -e "$out/start.json" ] || cp benchmarks/results/start.json "$out"
-record start studies.start loss
-record trust making.trust test --n 120
-record variants studies.variants
+record start studies.start loss # ?
+record trust making.trust test --n 120 # ?
+record variants studies.variants # ?
 
 # speed: only on an idle machine
-record apply timing.apply --runs 3 --minutes 5
-record cohort timing.cohort --n 4 --repeats 1
-record exported timing.exported --compile
-record lanes timing.lanes --repeats 7
-record latency timing.latency
-record library timing.library
+record apply timing.apply --runs 3 --minutes 5 # ?
+record cohort timing.cohort --n 4 --repeats 1 # ?
+record lanes timing.lanes --repeats 7 # ?
+record latency timing.latency # ?
+record library timing.library # 4
+record exported timing.exported --compile # ?; needs onnxruntime
 
 cat <<END
 All is done. Look at $out, then:
