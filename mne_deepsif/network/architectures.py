@@ -95,21 +95,41 @@ class CompactNetwork(nn.Module):
         # the first estimate is zero: most parcels are silent most of the time
         nn.init.zeros_(self.readout.weight)
 
-    def forward(self, X):
+    def embed_kernels(self, kernels, n_kernels):
+        """Compute what the first layer makes of each back-projection kernel.
+
+        Parameters
+        ----------
+        kernels : tensor of shape (n_kernels * n_parcels, n_channels)
+            The kernels, one below the other.
+        n_kernels : int
+            Their number.
+
+        Returns
+        -------
+        embedding : tensor of shape (n_kernels, n_channels, width)
+            Data times this are the layer's output before they are divided by a size:
+            far fewer numbers than its weights, for one leadfield.
+        """
+        weight = self.embed.weight.to(kernels).unflatten(1, (n_kernels, -1))
+        return kernels.unflatten(0, (n_kernels, -1)).mT @ weight.permute(1, 2, 0)
+
+    def forward(self, X, features=None):
         """Map (n_batch, n_times, n_features) to (n_batch, n_times, n_rows).
 
         There are ``2 * n_parcels`` rows: the part of each parcel's activity that is
         piecewise, and the part that belongs to a patch. The roots of their shares are
         the factors, so that the power is split. Without shares, there is one row for
         each parcel. With a scan, the scores' answer follows as ``N_SCALES * n_times``
-        more.
+        more. ``features`` is what the first layer makes of ``X``, if it is known.
         """
         n_features = self.embed.in_features
         X, scores = X[..., :n_features], X[..., n_features:]
         state = self.power(_root_power(X))
         if self.scan is not None:
             state = state + self.scan.power(_root_power(scores))
-        features = self.embed(X)
+        if features is None:
+            features = self.embed(X)
         gated, state = self.gates[0](features, state)
         for linear, gates in zip(self.linear, self.gates[1:], strict=True):
             gated, state = gates(gated + linear(gated), state)

@@ -149,12 +149,21 @@ def encode(data, kernels=None, n_kernels=N_KERNELS):
         X = X - X.mean(1, keepdim=True)
         size = X.abs().amax((1, 2), keepdim=True)
         return X / torch.where(size > 0, size, 1.0)
+    return _backproject(X, kernels, n_kernels)[0]
+
+
+def _backproject(X, kernels, n_kernels=N_KERNELS):
+    """Project (n_batch, n_times, n_channels) back, and divide by the size of each.
+
+    Also return the sizes, (n_batch, 1, n_kernels, 1); 1 where there are no data.
+    """
     X = nn.functional.linear(X.contiguous(), kernels)
     blocks = X.unflatten(2, (n_kernels, -1))
     size = torch.linalg.vector_norm(blocks, dim=(1, 3), keepdim=True)
     size = size / blocks.shape[3] ** 0.5
-    blocks /= torch.where(size > 0, size, 1.0)  # X is ours: no copy needed
-    return X
+    size = torch.where(size > 0, size, 1.0)
+    blocks /= size  # X is ours: no copy needed
+    return X, size
 
 
 def scan(patterns, kernels):
@@ -200,15 +209,25 @@ class Encoded(NamedTuple):
     courses : tensor of shape (n_batch, n_components, n_times) | None
         Time courses of the components; None where the network reads all times, and for
         windows of several lengths.
+    features : tensor of shape (n_batch, n_components, width) | None
+        What the network's first layer makes of ``X``, if there is an embedding.
     """
 
     X: torch.Tensor
     data: torch.Tensor
     courses: torch.Tensor | None
+    features: torch.Tensor | None = None
 
 
 def encode_windows(
-    data, kernels=None, n_components=None, *, scanning=None, whitener=None, exact=True
+    data,
+    kernels=None,
+    n_components=None,
+    *,
+    scanning=None,
+    embedding=None,
+    whitener=None,
+    exact=True,
 ):
     """Turn windows of sensor data into the input of a network.
 
@@ -226,6 +245,9 @@ def encode_windows(
         Number of principal components that represent the times. Only with kernels.
     scanning : tensor of shape (n_most, rank, N_SCALES * n_parcels) | None
         Kernels of :func:`scan`, for networks that read its scores as well.
+    embedding : tensor of shape (n_kernels, rank, width) | None
+        The network's first layer after each kernel, see
+        :meth:`CompactNetwork.embed_kernels`.
     whitener : tensor of shape (rank, n_channels) | None
         Whitens the data. None if they are white already.
     exact : bool
@@ -245,7 +267,10 @@ def encode_windows(
     parts = [principal_components(part, n_components, exact) for part in parts]
     patterns = torch.cat([patterns for patterns, _ in parts]).float()
     courses = parts[0][1].float() if len(parts) == 1 else None
-    X = encode(patterns, kernels)
+    X, size = _backproject(patterns.mT, kernels)
+    features = None
+    if embedding is not None:
+        features = (patterns.mT[:, :, None] / size).flatten(2) @ embedding.flatten(0, 1)
     if scanning is not None:
         X = torch.cat([X, scan(patterns, scanning)], 2)
-    return Encoded(X, patterns, courses)
+    return Encoded(X, patterns, courses, features)

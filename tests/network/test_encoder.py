@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mne_deepsif import Model, make_leadfield
 from mne_deepsif.estimator import make_training_leadfield
 from mne_deepsif.head.leadfield import channel_std
+from mne_deepsif.network.architectures import make_network
 from mne_deepsif.network.encoder import (
     N_KERNELS,
     REGULARIZATIONS,
@@ -203,6 +204,23 @@ def test_windows_of_several_lengths(gain, data):
         assert_allclose(getattr(together, name), expected, atol=1e-5)
 
 
+def test_embedding(gain, data):
+    """Kernels and first layer in one give what the layer makes of the input."""
+    kernels = backprojection_kernels(gain).float()
+    network = make_network("compact", len(kernels), gain.shape[1], 16, width=7)
+    torch.nn.init.normal_(network.readout.weight)  # zero at first
+    windows = torch.cat([data, torch.zeros_like(data[:1])])
+    encoded = encode_windows(
+        windows, kernels, 4, embedding=network.embed_kernels(kernels, 2)
+    )
+    with torch.no_grad():
+        expected = network.embed(encoded.X)
+        assert_allclose(encoded.features.detach(), expected, atol=1e-5)
+        out = network(encoded.X, encoded.features)
+        assert_allclose(out, network(encoded.X), atol=1e-5)
+    assert encode_windows(data, kernels, 4).features is None
+
+
 # --------------------------------------------------------------- one path
 
 
@@ -215,7 +233,10 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.n_parcels, self.read = n_parcels, []
 
-    def forward(self, X):
+    def embed_kernels(self, kernels, n_kernels):
+        return kernels.new_zeros(n_kernels, kernels.shape[1], 1)
+
+    def forward(self, X, features=None):
         self.read.append(X.double().clone())
         return X.new_zeros(*X.shape[:2], self.n_parcels)
 
