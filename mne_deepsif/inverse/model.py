@@ -450,7 +450,9 @@ class PreparedPrior(PreparedModel):
             self._estimate_batch(*part, priors, sums, rate)
             for part in zip(*parts, strict=True)
         ]
-        sources, fitted, *powers = (torch.cat(p) for p in zip(*parts, strict=True))
+        sources, *others = zip(*parts, strict=True)
+        sources = _join_rows(sources)
+        fitted, *powers = map(torch.cat, others)
         squared = torch.as_tensor(np.square(scale[:, 0, 0]), device=self.gain.device)
         factor = _common_scale(*(squared * power for power in powers), around[:, :2])
         factor = factor[:, None, None] * torch.as_tensor(scale, device=factor.device)
@@ -564,6 +566,15 @@ class PreparedPrior(PreparedModel):
         total = (modes.square().sum((1, 2)) + rest) * power
         likeness = (product.square() / total.clamp_min(1e-30)) ** 4
         return predicted, likeness * product, likeness * power
+
+
+def _join_rows(parts):
+    """Concatenate (n_windows, n_times, n_rows), of which the rows come from products.
+
+    So the samples of a row stay side by side, as overlap-add wants them.
+    """
+    rows = torch.cat([part.permute(2, 0, 1) for part in parts], 1)
+    return rows.permute(1, 2, 0)
 
 
 def weighted_mean(values, shares):
