@@ -228,7 +228,8 @@ def settle(operator, data, n_runs):
     previews, final = [], []
     for start in range(0, min(data.shape[1], N_PIECE * n_runs), N_PIECE):
         final.append(stream.push(data[:, start : start + N_PIECE]).data)
-        previews.append((start + N_PIECE, stream.preview().data))
+        latest = stream.preview().data[:, -400:].copy()  # what is compared
+        previews.append((start + N_PIECE, latest))
     final = np.concatenate([*final, stream.finish().data], axis=1)
     say("\n== the newest samples: correlation of all parcels with the final estimate")
     for low, high in ((0, 50), (50, 100), (100, 200), (200, 400)):
@@ -261,7 +262,7 @@ def run_hour(operator, data, n_minutes):
     say(f"\n== {n_minutes:g} minutes in pieces of 1 s, the same label, decim=8")
     speed = n_pieces * n_piece / SFREQ / seconds
     say(f"{seconds:.0f} s: {speed:.1f} x real time; {count} final samples,")
-    say(f"{n_events} events. Resident memory (MB) at minute:")
+    say(f"{n_events} events. Resident memory (MB), with the above, at minute:")
     say("".join(f"{minute:8.0f}" for minute, _ in rows))
     say("".join(f"{memory:8.1f}" for _, memory in rows))
 
