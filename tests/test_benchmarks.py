@@ -330,3 +330,69 @@ OTHERS = {
     *("comparison.__main__", "making.release", "studies.start", "studies.variants"),
     *("timing.cohort", "timing.exported", "timing.latency"),
 }
+
+
+# ---------------------------------------------------------------- all of them
+RECORDS = SCRIPTS / "making" / "records.sh"
+OTHERWISE = {"ablation", "recordings", "spectrum_tvb", "training_gpu"}
+
+
+def _records():
+    """Return names and modules of what the script makes."""
+    text = RECORDS.read_text().splitlines()
+    lines = [line.split() for line in text if not line.startswith(" ")]
+    made = {words[1]: words[2] for words in lines if words[:1] == ["record"]}
+    suites = [words[1] for words in lines if words[:1] == ["suite"]]
+    return made | dict.fromkeys(suites, "comparison")
+
+
+def test_one_script_makes_all_stored_results():
+    """Each module is there, and no result is forgotten."""
+    for module in _records().values():
+        place = SCRIPTS / module.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file()
+    stored = {file.stem for file in (SCRIPTS / "results").iterdir()}
+    assert stored - OTHERWISE == set(_records())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+def test_records_go_on_where_they_stopped(tmp_path):
+    """What is done is not made again; what failed is; a dirty tree is refused."""
+    copy = tmp_path / "main" / "benchmarks" / "making" / RECORDS.name
+    copy.parent.mkdir(parents=True)
+    copy.write_text(RECORDS.read_text())
+    (copy.parents[1] / "results").mkdir()
+    (copy.parents[1] / "results" / "start.json").write_text("{}")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "-m", "x"],
+    ):
+        subprocess.run([*git, *command], cwd=tmp_path / "main", check=True)
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$2" >>{tmp_path}/calls\n'
+        f"case $2 in *order) test -e {tmp_path}/mended;; esac\n"
+    )
+    python.chmod(0o755)
+
+    def make(*names):
+        return subprocess.run(
+            ["bash", copy, tmp_path / "out", *names],
+            env=os.environ | {"PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+        )
+
+    failed = make("readers", "order", "geometry")
+    assert failed.returncode == 1 and "order failed; see" in failed.stderr
+    (tmp_path / "mended").touch()
+    assert make("readers", "order", "geometry").returncode == 0
+    calls = (tmp_path / "calls").read_text().split()
+    steps = ("geometry", "order", "order", "readers")
+    assert calls == [f"benchmarks.studies.{step}" for step in steps]
+    assert make().returncode == 0
+    assert len((tmp_path / "calls").read_text().split()) == 1 + len(_records())
+    copy.write_text(RECORDS.read_text() + "\n")
+    assert "Commit first." in make().stderr

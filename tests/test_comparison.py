@@ -231,6 +231,18 @@ def test_headline_of_recordings():
     assert line[1:] == ("**3.0**", "-", "5.0 (dSPM)", "2")
 
 
+@pytest.mark.parametrize("name", ["comparison", "conditions", "papers", "slow"])
+def test_stored_tables_are_those_of_the_stored_summary(name):
+    """Nothing in them is typed by hand."""
+    folder = ROOT / "benchmarks" / "results"
+    record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    keys = ("scenario", "method", "settings")
+    rules = {tuple(one[key] for key in keys): one["rule"] for one in record["rules"]}
+    found = report.read_recordings(folder) if name == report.NAME else []
+    text = report.as_text(pd.DataFrame(record["summary"]), rules, found)
+    assert (folder / f"{name}.md").read_text(encoding="utf-8") == text
+
+
 # ---------------------------------------------------------------- store and engines
 @pytest.fixture
 def plan():
@@ -439,12 +451,41 @@ def test_norm_has_the_sign_of_the_normal():
 # ---------------------------------------------------------------- recordings
 def test_recordings_that_are_absent_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr(recordings, "DATA", tmp_path)
+    monkeypatch.setattr(mne.datasets, "has_dataset", lambda name: False)
     found = recordings.score_recordings(["MNE"])
     assert {one["recording"] for one in found} == set(recordings.RECORDINGS)
     assert all(
         "is not there" in o["skipped"] or "not been" in o["skipped"] for o in found
     )
     assert len(recording_lines(found)) == 1 + len(found)
+
+
+def test_lines_of_recordings():
+    """The least is bold, a failure has no distance, a method that is absent a dash."""
+    found = [
+        dict(recording="a", sensors="eeg", method="DeepSIF", distance=2.04),
+        dict(recording="a", sensors="eeg", method="dSPM", distance=1.0),
+        dict(recording="b", sensors="eeg", method="DeepSIF", failed="ValueError: x"),
+        dict(recording="c", skipped="not here"),
+    ]
+    assert recording_lines(found) == [
+        ("recording", "sensors", "DeepSIF", "dSPM"),
+        ("a", "eeg", "2.0", "**1.0**"),
+        ("b", "eeg", "failed", "-"),
+        ("c", "skipped: not here", "-", "-"),
+    ]
+
+
+def test_a_recording_that_cannot_be_read_says_so(monkeypatch):
+    """A data set of another layout costs its own rows, not the run."""
+
+    def broken():
+        raise FileNotFoundError("x_raw.fif")
+        yield
+
+    monkeypatch.setattr(recordings, "RECORDINGS", {"broken": broken})
+    (found,) = recordings.score_recordings(["MNE"])
+    assert found == dict(recording="broken", skipped="FileNotFoundError: x_raw.fif")
 
 
 def test_distance_of_a_recording(monkeypatch, eeg_info):

@@ -6,9 +6,7 @@ A recording is a function that yields cases; it raises ``Skip`` where data are a
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
 
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import mne
 import numpy as np
@@ -16,33 +14,15 @@ from scipy.io import loadmat
 
 import mne_deepsif
 
+from .cases import AUDITORY, HEMIS, KINDS, VISUAL, Case, Skip, white_positions
+from .datasets import multimodal, opm, sample_responses, somato
 from .heads import Problem, keep
 from .methods import find_method
+from .phantoms import phantom_ctf, phantom_elekta
 from .subjects import DATA, biosemi_info, sample_forward, subjects_dir
 
-WINDOWS = {"Left visual": (0.08, 0.13), "Right Auditory": (0.07, 0.12)}  # s
-KINDS = {"meg+eeg": ("meg", "eeg"), "eeg": ("eeg",), "meg": ("meg",)}
+WINDOWS = {"Left visual": VISUAL, "Right Auditory": AUDITORY}
 VEP_PEAK = 0.093  # s
-
-
-class Skip(Exception):  # noqa: N818 it is no error
-    """A recording that is not on this machine, and why."""
-
-
-@dataclass
-class Case:
-    """A response, and the places where its source should be.
-
-    ``places`` are positions (m) in each hemisphere, in the frame of ``white``.
-    """
-
-    recording: str
-    sensors: str
-    evoked: mne.Evoked
-    problem: Problem
-    window: tuple  # s
-    places: list  # of arrays, lh and rh
-    white: list  # positions of the vertices, lh and rh
 
 
 # ---------------------------------------------------------------- what is scored
@@ -67,6 +47,9 @@ def score_recordings(methods):
                 found += [score_case(case, method) for method in methods]
         except Skip as skip:
             found.append(dict(recording=name, skipped=str(skip)))
+        except Exception as error:  # of files unlike those that are asked for
+            text = f"{type(error).__name__}: {error}"[:300]
+            found.append(dict(recording=name, skipped=text))
     return found
 
 
@@ -84,7 +67,7 @@ def score_case(case, name):
     places = case.places[hemi]
     gaps = np.linalg.norm(places - place, axis=1) if len(places) else [np.nan]
     return row | dict(
-        hemi=("lh", "rh")[hemi],
+        hemi=HEMIS[hemi],
         time=float(when),
         distance=1e3 * float(np.min(gaps)),
     )
@@ -101,19 +84,16 @@ def peak_of(stc, tmin, tmax):
     return hemi, stc.vertices[hemi][row - hemi * len(stc.vertices[0])], when
 
 
-def white_positions(subject, folder):
-    """Return the white surface's vertices of both hemispheres (m)."""
-    return [
-        mne.read_surface(Path(folder) / subject / "surf" / f"{hemi}.white")[0] / 1e3
-        for hemi in ("lh", "rh")
-    ]
-
-
 # ---------------------------------------------------------------- in ../shared/data
 def sample():
-    """Yield the visual and the auditory response, by EEG, MEG and both."""
+    """Yield the visual and the auditory response, by EEG, MEG and both.
+
+    They are averages of six trials. Without them, those of MNE's data set are taken.
+    """
     folder = DATA / "sample"
-    _demand(folder)
+    if not folder.is_dir():
+        yield from sample_responses()
+        return
     fwd = keep(["sample", "all channels"], sample_forward)
     cov = mne.read_cov(folder / "sample_audvis-cov.fif")
     white = white_positions("sample_fs5", folder)
@@ -133,7 +113,7 @@ def sample_places(condition):
     """Return V1, or the transverse temporal gyrus."""
     folder = DATA / "sample"
     if condition == "Left visual":
-        names = [f"{hemi}.V1_sample_native.label" for hemi in ("lh", "rh")]
+        names = [f"{hemi}.V1_sample_native.label" for hemi in HEMIS]
         labels = [mne.read_label(folder / "sample_fs5" / "label" / n) for n in names]
     else:
         labels = mne.read_labels_from_annot(
@@ -179,47 +159,12 @@ def _demand(folder):
         raise Skip(f"{folder} is not there")
 
 
-# ---------------------------------------------------------------- MNE's data sets
-def somato():
-    """Yield the response to the median nerve: its N20 in the postcentral gyrus."""
-    root = _find("somato")
-    folder, subject = root / "derivatives" / "sub-01", "01"
-    surfaces = root / "derivatives" / "freesurfer" / "subjects"
-    epochs = _somato_epochs(root)
-    fwd = mne.read_forward_solution(folder / "sub-01_task-somato-fwd.fif")
-    problem = Problem(
-        epochs.info, fwd, mne.compute_covariance(epochs, tmax=0), surfaces
-    )
-    labels = [
-        mne.read_labels_from_annot(
-            subject, "aparc", hemi, regexp="postcentral", subjects_dir=surfaces
-        )[0]
-        for hemi in ("lh", "rh")
-    ]
-    white = white_positions(subject, surfaces)
-    places = [label.pos for label in labels]
-    window = (0.03, 0.06)
-    yield Case("somato", "meg", epochs.average(), problem, window, places, white)
-
-
-def _somato_epochs(root):
-    raw = mne.io.read_raw_fif(
-        root / "sub-01" / "meg" / "sub-01_task-somato_meg.fif", preload=True
-    )
-    events = mne.find_events(raw, stim_channel="STI 014")
-    raw = raw.pick("meg").filter(1.0, 40.0)
-    return mne.Epochs(raw, events, 1, -0.2, 0.25, baseline=(None, 0), preload=True)
-
-
-def _find(name):
-    """Return the folder of one of MNE's data sets; nothing is downloaded."""
-    try:
-        is_here = mne.datasets.has_dataset(name)
-    except FileNotFoundError:  # the folder in MNE's settings is not there either
-        is_here = False
-    if not is_here:
-        raise Skip(f"mne.datasets.{name}.data_path() has not been downloaded")
-    return Path(getattr(mne.datasets, name).data_path(download=False))
-
-
-RECORDINGS = {"sample": sample, "VEP": vep, "somato": somato}
+RESPONSES = {
+    "sample": sample,
+    "VEP": vep,
+    "somato": somato,
+    "multimodal": multimodal,
+    "OPM": opm,
+}
+PHANTOMS = {"phantom Elekta": phantom_elekta, "phantom CTF": phantom_ctf}
+RECORDINGS = RESPONSES | PHANTOMS

@@ -184,7 +184,7 @@ DEFAULT = ("radius", "early", "several", "weak", "mirrored", "silence", "error")
 # the table at the top of the results: titles, and what they show
 HEADLINE = {
     "EEG: a patch of 25 mm radius": "sample eeg, error all: radius 25 mm",
-    "EEG: a small patch of 6 mm radius": "sample eeg, error all: radius 6 mm",
+    "EEG: a single point": "sample eeg, error all: radius 0 mm",
     "EEG: two sources": "sample eeg, error all: 2 sources",
     "EEG: a weak source before a strong one": (
         "sample eeg, error all: early source, 0.15 of the late one"

@@ -5,6 +5,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 
 from mne_deepsif import metrics
@@ -25,7 +26,11 @@ COLUMNS = (
     ("LE (mm)", "le", ".1f"),
     ("precision", "precision", ".2f"),
     ("recall", "recall", ".2f"),
+    ("F1", "f1", ".2f"),
     ("specificity", "specificity", ".2f"),
+    ("close", "close", ".2f"),
+    ("far", "far", ".2f"),
+    ("geometric mean", "balance", ".2f"),
     ("area over true", "area_ratio", ".1f"),
     ("found", "found", ".2f"),
     ("failed", "failed", ".2f"),
@@ -333,8 +338,29 @@ def write(rows, rules, stamp, folder, name=NAME):
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
     _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
     recordings = read_recordings(folder) if name == NAME else []
-    lines = headline(kept, recordings)
-    parts = ["# Comparison", as_markdown(lines) if len(lines) > 1 else ""]
+    text = as_text(summary, rules, recordings)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def as_text(summary, rules, recordings):
+    """Return all tables as Markdown.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        See :func:`summarise`.
+    rules : dict
+        See :func:`best_rules`.
+    recordings : list of dict
+        What :mod:`~.recordings` found.
+
+    Returns
+    -------
+    text : str
+        The headline, the scenarios, the recordings.
+    """
+    lines = headline(summary.to_dict("records"), recordings)
+    parts = ["# Comparison", *([as_markdown(lines)] if len(lines) > 1 else [])]
     for scenario in dict.fromkeys(summary["scenario"]):
         part = summary[summary["scenario"] == scenario]
         if is_papers(part):
@@ -344,8 +370,7 @@ def write(rows, rules, stamp, folder, name=NAME):
         parts.append(f"## {scenario}\n\n{as_markdown(lines)}")
     if recordings:
         parts.append(f"## Recordings\n\n{as_markdown(recording_lines(recordings))}")
-    text = "\n\n".join(parts) + "\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return "\n\n".join(parts) + "\n"
 
 
 def _dump(record, fname):
@@ -367,13 +392,44 @@ def read_recordings(folder):
 
 
 def recording_lines(recordings):
-    """List the distance of each recording's peak to the anatomical place."""
-    lines = [("recording", "sensors", "method", "peak at", "distance (mm)")]
-    for one in recordings:
-        if "skipped" in one:
-            lines.append((one["recording"], "", "", "skipped", one["skipped"]))
-            continue
-        where = f"{one['hemi']}, {1e3 * one['time']:.0f} ms"
-        distance = f"{one['distance']:.1f}" if "distance" in one else one["failed"]
-        lines.append((one["recording"], one["sensors"], one["method"], where, distance))
-    return lines
+    """List the distance (mm) of each method's peak to the known place.
+
+    Parameters
+    ----------
+    recordings : list of dict
+        What :mod:`~.recordings` found.
+
+    Returns
+    -------
+    lines : list of tuple of str
+        The header, a line for each case, whose least distance is bold, and one for
+        each recording that was skipped, with the reason.
+    """
+    frame = pd.DataFrame([one for one in recordings if "skipped" not in one])
+    skipped = [one for one in recordings if "skipped" in one]
+    methods, lines = [], []
+    if len(frame):
+        methods = list(frame["method"].unique())
+        for where, case in frame.groupby(["recording", "sensors"], sort=False):
+            found = case.set_index("method").reindex(columns=["distance", "failed"])
+            lines.append((*where, *_distances(found, methods)))
+    none = ["-"] * len(methods)
+    lines += [
+        (one["recording"], f"skipped: {one['skipped']}", *none) for one in skipped
+    ]
+    return [("recording", "sensors", *methods), *lines]
+
+
+def _distances(found, methods):
+    """Return the distances of a case as text."""
+    texts = []
+    for name in methods:
+        distance = found["distance"].get(name, np.nan)
+        if name in found.index and isinstance(found["failed"][name], str):
+            texts.append("failed")
+        elif np.isnan(distance):
+            texts.append("-")
+        else:
+            mark = "**" if distance == found["distance"].min() else ""
+            texts.append(f"{mark}{distance:.1f}{mark}")
+    return texts

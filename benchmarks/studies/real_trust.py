@@ -25,7 +25,7 @@ import numpy as np
 
 import mne_deepsif
 
-from ..comparison.recordings import RECORDINGS, Skip, peak_of
+from ..comparison.recordings import RESPONSES, Skip, peak_of
 from ..options import parse_args
 from ..provenance import as_lines, provenance
 
@@ -36,9 +36,9 @@ KINDS = ("right", "between", "wrong", "no response")
 
 
 def find_cases():
-    """Return the cases of all recordings that are here."""
+    """Return the cases of all responses that are here."""
     cases = []
-    for make in RECORDINGS.values():
+    for make in RESPONSES.values():
         try:
             cases += make()
         except Skip:

@@ -27,7 +27,8 @@ def eye_gain(info, shift=(0.0, 0.0, 0.0)):
     -------
     gain : array of shape (n_channels, 3) | None
         Field of both eyes' dipoles along x, y and z (head coordinates). None if the
-        position of a channel in head coordinates is unknown.
+        position of a channel in head coordinates or the definition of its coil is
+        unknown.
     """
     points = np.array([ch["loc"][:3] for ch in info["chs"]])
     placed = np.isfinite(points).all() and points.any(1).all()
@@ -43,16 +44,21 @@ def eye_gain(info, shift=(0.0, 0.0, 0.0)):
     src = mne.setup_volume_source_space(
         pos={"rr": eyes, "nn": np.tile([0.0, 0.0, 1.0], (2, 1))}, verbose=False
     )
-    fwd = make_forward_solution(
-        info,
-        None,
-        src,
-        sphere,
-        mindist=0.0,
-        ignore_ref=True,
-        on_inside="ignore",
-        verbose=False,
-    )
+    try:
+        fwd = make_forward_solution(
+            info,
+            None,
+            src,
+            sphere,
+            mindist=0.0,
+            ignore_ref=True,
+            on_inside="ignore",
+            verbose=False,
+        )
+    except RuntimeError as error:  # a coil of the user's own (mne.use_coil_def)
+        if "coil definition not found" not in str(error):
+            raise
+        return None
     return fwd["sol"]["data"].reshape(-1, 2, 3).sum(1)
 
 

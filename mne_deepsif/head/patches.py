@@ -1,4 +1,4 @@
-"""Patches of several sizes all over the cortex: what a single source may be."""
+"""Patches of several sizes all over the cortex: what a source may be."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause
@@ -26,13 +26,16 @@ class Patches(NamedTuple):
         Gain of each.
     coefficients : csr_array of shape (n_patches, n_patterns)
         The patterns that make up each.
-    probability : array of shape (n_patches,)
-        How likely each is before there are data. All sizes are as likely.
+    n_members : array of int, shape (n_patches,)
+        How many vertices each has, or parcels.
+    n_of_size : tuple of int
+        How many patches there are of each size, one size after the other.
     """
 
     gain: np.ndarray
     coefficients: sparse.csr_array
-    probability: np.ndarray
+    n_members: np.ndarray
+    n_of_size: tuple
 
 
 def vertex_patches(graph, parcel):
@@ -49,7 +52,7 @@ def vertex_patches(graph, parcel):
     -------
     members : csr_array of shape (n_patches, n_vertices)
         1 for each vertex of a patch.
-    probability : array of shape (n_patches,)
+    n_of_size : tuple of int
         See :class:`Patches`.
     """
     inside = np.flatnonzero(parcel >= 0)
@@ -60,10 +63,10 @@ def vertex_patches(graph, parcel):
     for radius, n_most in _SIZES.items():
         sizes.setdefault(round(radius / step), n_most)
     seeds = [inside[:: -(-len(inside) // n_most)] for n_most in sizes.values()]
-    members, probability = _spread(graph, seeds, sizes)
+    members = _spread(graph, seeds, sizes)
     members.data[parcel[members.indices] < 0] = 0
     members.eliminate_zeros()
-    return members, probability
+    return members, tuple(len(some) for some in seeds)
 
 
 def parcel_patches(adjacency, gain):
@@ -82,8 +85,9 @@ def parcel_patches(adjacency, gain):
         Each parcel with its neighbours, and theirs. The patterns are the parcels.
     """
     seeds = [np.arange(gain.shape[1])] * len(_HOPS)
-    members, probability = _spread(adjacency, seeds, _HOPS)
-    return Patches(members @ gain.T, members, probability)
+    members = _spread(adjacency, seeds, _HOPS)
+    n_of_size = tuple(len(some) for some in seeds)
+    return Patches(members @ gain.T, members, np.diff(members.indptr), n_of_size)
 
 
 def _spread(graph, seeds, n_hops):
@@ -98,8 +102,7 @@ def _spread(graph, seeds, n_hops):
             patches = patches @ step
             patches.data[:] = 1
         members.append(patches)
-    probability = np.concatenate([np.full(len(s), 1 / len(s)) for s in seeds])
-    return sparse.vstack(members, format="csr"), probability / len(seeds)
+    return sparse.vstack(members, format="csr")
 
 
 def in_patterns(members, patterns, owner, borders):

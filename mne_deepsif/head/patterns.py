@@ -35,7 +35,7 @@ class PatternGain(NamedTuple):
     owner : array of int, shape (n_points,)
         The parcel of each point.
     patches : Patches
-        What a single source may be.
+        What a source may be.
     """
 
     fine: np.ndarray
@@ -64,7 +64,7 @@ class Patterns:
     owner : array of int, shape (n_points,)
         The parcel of each point.
     patches : Patches
-        What a single source may be. Its gain is one after projectors.
+        What a source may be. Its gain is one after projectors.
     """
 
     activity: sparse.csr_array
@@ -155,7 +155,7 @@ def make_patterns(leadfield):
     density = smooth(density).tocsr()
     activity = (sparse.diags_array(area) @ density).tocsr()
     points = np.concatenate(points)
-    members, probability = vertex_patches(leadfield.surface_graph, parcel)
+    members, n_of_size = vertex_patches(leadfield.surface_graph, parcel)
     patches = Patches(
         members @ scales[0],
         in_patterns(
@@ -164,7 +164,8 @@ def make_patterns(leadfield):
             np.concatenate([owner, np.arange(n_parcels)]),
             leadfield.vertex_area.T @ leadfield.surface_graph @ leadfield.vertex_area,
         ),
-        probability,
+        np.diff(members.indptr),
+        n_of_size,
     )
     return Patterns(
         activity,

@@ -21,7 +21,7 @@ from ..network.encoder import (
     backprojection_kernels,
     encode_windows,
 )
-from ..network.one_source import SHARPNESS, OneSource
+from ..network.few_sources import SHARPNESS, FewSources
 from ..network.prior import (
     CorticalPrior,
     Spectrum,
@@ -45,9 +45,9 @@ from .windows import (
 _BATCH = 128  # windows that go through the network at once
 # windows per longest one, without overlap: those that the network sees, of estimates
 _SEEN, _SHORT = (1, 4), 8
-# how much better than that of the longest windows a prior must be to count as much:
-# that of each length, that of one source (minus twice the log likelihood)
-_HANDICAPS, _HANDICAP = (0.0, 8.0), -12.0
+# how much better than that of the longest windows that of each length must be to count
+# as much (minus twice the log likelihood)
+_HANDICAPS = (0.0, 8.0)
 _NEGLIGIBLE = 0.02  # weight of a prior
 
 
@@ -340,14 +340,14 @@ class PreparedModel:
 
 
 class Judged(NamedTuple):
-    """Windows, and how a single source explains them; one row for each.
+    """Windows, and how one source and two explain them; one row for each.
 
     Attributes
     ----------
     modes, rest : tensor
         The data, see :func:`split_modes`.
     cost, which, amplitudes, predicted : tensor
-        As of :class:`Found`. The cost includes the handicap.
+        As of :class:`Found`.
     """
 
     modes: torch.Tensor
@@ -364,8 +364,9 @@ class PreparedPrior(PreparedModel):
     The network looks at windows of its length and at windows of a quarter of it.
     Estimates are made in windows of an eighth. Each is the mean over several priors,
     weighed by how likely they make its data: those of the long windows and of the
-    quarters around it, and that of a single source. So what is weak in a long window is
-    found at its own time, and what is weak at all times is found in the long one.
+    quarters around it, that of a single source, and that of two. So what is weak in a
+    long window is found at its own time, and what is weak at all times is found in the
+    long one.
 
     Parameters
     ----------
@@ -393,17 +394,17 @@ class PreparedPrior(PreparedModel):
         else:
             patches = parcel_patches(model.parcels.adjacency, gain)
         self.coefficients = patches.coefficients
-        topographies, probability = (
-            self._to_tensor(patches.gain),
-            torch.as_tensor(patches.probability, device=self.gain.device).float(),
-        )
+        topographies = self._to_tensor(patches.gain)
+        n_members = torch.as_tensor(patches.n_members, device=self.gain.device)
         parcel, owner = (x.to(self.gain.device) for x in (parcel, owner))
         with torch.inference_mode():
             kernels = backprojection_kernels(self.gain.double())
             self.kernels = kernels.float()
             self.embedding = model.network.embed_kernels(kernels, N_KERNELS).float()
             self.prior = CorticalPrior(fine, parcel, uniform, model._profiles)
-            self.one_source = OneSource(self.prior, topographies, probability)
+            self.few_sources = FewSources(
+                self.prior, topographies, n_members, patches.n_of_size
+            )
             self.scanning = None
             if model.network.sizes.get("scan_width", 0):
                 self.scanning = self.prior.scan_kernels(points, owner)
@@ -517,24 +518,24 @@ class PreparedPrior(PreparedModel):
             some.unflatten(0, around.shape)
             for some in spectrum.explain(modes, rest, around.flatten())
         )
-        cost = torch.cat([own.cost[:, None], cost], 1)
-        predicted = torch.cat([own.predicted[:, None], predicted], 1)
+        cost = torch.cat([own.cost, cost], 1)
+        predicted = torch.cat([own.predicted, predicted], 1)
         shares = self._shares(cost, modes, rate)
-        estimate = sums.estimate(weights, shares[:, 1:], around, near)
-        alone = shares[:, 0].nonzero()[:, 0]
-        amplitudes = shares[alone, 0, None, None] * own.amplitudes[alone]
-        patches = sums.of_patches(own.which[alone], amplitudes)
-        estimate.index_add_(0, alone, patches)
+        n_own = own.cost.shape[1]
+        estimate = sums.estimate(weights, shares[:, n_own:], around, near)
+        few = shares[:, :n_own].nonzero(as_tuple=True)
+        amplitudes = shares[few][:, None, None] * own.amplitudes[few]
+        estimate.index_add_(0, few[0], sums.of_patches(own.which[few], amplitudes))
         predicted, *powers = self._fit(own.modes, own.rest, predicted, shares)
         return estimate, predicted.mT @ self.prior.modes.T, *powers
 
     def _judge(self, data, rate):
-        """Explain windows by a single source."""
+        """Explain windows by one source, and by two."""
         modes, rest = split_modes(self.prior, data.float())
         n_independent = self._n_independent(modes, rate)
-        found = self.one_source.explain(modes, rest, n_independent)
-        found = found._replace(cost=found.cost + _HANDICAP / n_independent)
-        return Judged(modes, rest, *found)
+        return Judged(
+            modes, rest, *self.few_sources.explain(modes, rest, n_independent)
+        )
 
     def _n_independent(self, windows, rate):
         """Return how many samples of windows of estimates count as independent."""
@@ -543,12 +544,13 @@ class PreparedPrior(PreparedModel):
     def _shares(self, cost, windows, rate):
         """Return what the priors of each window count, (n_windows, n_priors).
 
-        The first is the window's own. Those that the network sees follow, two of each
+        The first are the window's own. Those that the network sees follow, two of each
         length. A prior counts by how likely it makes the data.
         """
         n_independent = self._n_independent(windows, rate)
-        handicaps = torch.tensor([0.0, *np.repeat(_HANDICAPS, 2)], device=cost.device)
-        cost = cost + handicaps.to(cost.dtype) / n_independent
+        handicaps = np.repeat(_HANDICAPS, 2)
+        handicaps = [0.0] * (cost.shape[1] - len(handicaps)) + handicaps.tolist()
+        cost = cost + torch.tensor(handicaps, device=cost.device) / n_independent
         shares = torch.softmax(-SHARPNESS * n_independent / 2 * cost, 1)
         shares = torch.where(shares < _NEGLIGIBLE, 0.0, shares)
         return shares / shares.sum(1, keepdim=True)

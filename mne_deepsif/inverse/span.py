@@ -162,7 +162,7 @@ class _Remembered(_Recomputed):
         self.sums = prepared._make_sums(mixing)
         prepared.prior.expect_few_windows()
         self.priors = {}  # of a window that the network sees: kernel and spectrum
-        self.judged = {}  # of a short one: its scale, and what one source makes of it
+        self.judged = {}  # of a short one: its scale, and what few sources make of it
         self.explained = {}  # of it and one around it: cost, sources, predicted
         self.estimates = {}  # of a short one and all around it: sources, powers
 
@@ -242,13 +242,14 @@ class _Remembered(_Recomputed):
             self.priors[length, first + start] = prior
 
     def _judge(self, data, first, short):
-        """Explain the short windows that are new by one source."""
+        """Explain the short windows that are new by one source, and by two."""
         new = [start for start in short if first + start not in self.judged]
         if not new:
             return
         windows, scales = self._cut(data, new, self.short, _SHORT)
         judged = self.prepared._judge(windows, self.rate)
-        sources = self.sums.of_patches(judged.which, judged.amplitudes)
+        given = (x.flatten(0, 1) for x in (judged.which, judged.amplitudes))
+        sources = self.sums.of_patches(*given).unflatten(0, judged.cost.shape)
         kept = judged.modes, judged.rest, judged.cost, sources, judged.predicted
         for start, scale, *row in zip(new, scales, *map(_rows, kept), strict=True):
             self.judged[first + start] = scale.item(), _Window(*row)
@@ -272,7 +273,7 @@ class _Remembered(_Recomputed):
             row
             for name, window in zip(names, own, strict=True)
             for row in (
-                (window.cost, window.sources, window.predicted),
+                (window.cost[0], window.sources[0], window.predicted[0]),
                 *(self.explained[name[0], one] for one in name[1:]),
             )
         ]
@@ -340,13 +341,13 @@ class _Remembered(_Recomputed):
 
 
 class _Window(NamedTuple):
-    """A short window, and what its prior of one source makes of it; one row each.
+    """A short window, and what one source and two make of it.
 
     Attributes
     ----------
     modes, rest, cost, predicted : tensor
-        As in :class:`Judged`.
-    sources : tensor of shape (1, n_times, n_rows)
+        As in :class:`Judged`, of one window.
+    sources : tensor of shape (1, 2, n_times, n_rows)
         The sums of activity.
     """
 

@@ -322,7 +322,7 @@ class CorticalBatches:
             scanning=self.leadfield.scanning,
             exact=False,
         )
-        return [*encoded, *samples]
+        return [encoded.X, encoded.data, encoded.courses, *samples]
 
     def error(self, answer, data, courses, *samples):
         """Return the loss of an answer to the first of what :meth:`draw` returned.

@@ -188,3 +188,19 @@ def test_eyes_of_meg_and_without_positions():
         info["dev_head_t"] = None
     assert eye_gain(info) is None
     assert eye_gain(mne.create_info(["a", "b"], 100.0, "eeg")) is None
+
+
+def test_own_coils_need_their_definition(tmp_path):
+    """As those of MNE's OPM data set, which come with a file."""
+    info = magnetometers()
+    points = info.copy()
+    for ch in info["chs"]:
+        ch["coil_type"] = 9999
+    for ch in points["chs"]:
+        ch["coil_type"] = FIFF.FIFFV_COIL_POINT_MAGNETOMETER
+    assert eye_gain(info) is None
+    text = '1   9999 {} 1 0.0 0.0 "OPM"\n 1.0 0.0 0.0 0.0 0.0 0.0 1.0\n'
+    coils = tmp_path / "coil_def.dat"
+    coils.write_text("".join(text.format(accuracy) for accuracy in range(3)))
+    with mne.use_coil_def(coils):
+        assert_allclose(eye_gain(info), eye_gain(points))

@@ -23,26 +23,25 @@ def make_strip(n_vertices, spacing=SPACING):
 def test_sizes():
     """Patches reach as far as they should, to either side, and no further."""
     parcel = np.zeros(200, int)
-    members, probability = vertex_patches(make_strip(200), parcel)
+    members, n_of_size = vertex_patches(make_strip(200), parcel)
     sizes, counts = np.unique(members[:].sum(axis=1), return_counts=True)
     radii = np.array([0, 6, 12, 18, 25, 32])
     expected = 1 + 2 * np.round(radii / (module._STRAIGHT * 1e3 * SPACING))
     assert {*expected} <= {*sizes}  # others are at the ends of the strip
     assert counts[np.isin(sizes, expected)].min() > 150
     assert_array_equal(np.unique(members.data), [1.0])
-    assert_allclose(probability.sum(), 1)
-    assert_allclose(probability, 1 / 1200)
+    assert n_of_size == (200,) * 6
     for row in (500, 1100):
         assert np.ptp(members[[row]].indices) == members[[row]].nnz - 1
 
 
 def test_number(monkeypatch):
-    """Large patches are fewer, and all sizes are as likely."""
+    """Large patches are fewer."""
     sizes = {0: 30, 6e-3: 30, 12e-3: 10}
     monkeypatch.setattr(module, "_SIZES", sizes)
-    members, probability = vertex_patches(make_strip(60), np.zeros(60, int))
+    members, n_of_size = vertex_patches(make_strip(60), np.zeros(60, int))
     assert members.shape == (70, 60)
-    assert_allclose(probability[[0, 59, 60]], [1 / 90, 1 / 90, 1 / 30])
+    assert n_of_size == (30, 30, 10)
 
 
 def test_outside():
@@ -57,13 +56,13 @@ def test_outside():
 def test_coarse_meshes(spacing):
     """A coarse mesh has fewer sizes; points without a mesh have one."""
     graph = make_strip(30, spacing)
-    members, probability = vertex_patches(graph, np.arange(30))
+    members, n_of_size = vertex_patches(graph, np.arange(30))
     sizes = {*members.sum(axis=1)}
     if spacing == 0:
         assert sizes == {1}
     else:  # others are at the ends of the strip
         assert {1, 3, 5} < sizes and max(sizes) == 5
-    assert_allclose(probability.sum(), 1)
+    assert sum(n_of_size) == members.shape[0]
 
 
 def test_parcels():
@@ -72,7 +71,8 @@ def test_parcels():
     assert patches.coefficients.shape == (27, 9)
     assert_array_equal(patches.coefficients[[13]].toarray()[0], np.arange(9) // 3 == 1)
     assert_allclose(patches.gain, patches.coefficients @ gain.T)
-    assert_allclose(patches.probability, 1 / 27)
+    assert patches.n_of_size == (9, 9, 9)
+    assert_array_equal(patches.n_members[[4, 9, 13, 22]], [1, 2, 3, 5])
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_on_the_same_device_is_the_same_model(model):
 def test_at_another_rate(model, arrays, sfreq):
     """The windows are as long, and slow data give nearly the same.
 
-    The weights of the priors depend on the rate as well: at 1017 Hz, by a fifth.
+    The weights of the priors depend on the rate as well: at 1017 Hz, by three tenths.
     """
     _, gain = arrays
     other = model.at(sfreq)
@@ -122,7 +122,7 @@ def test_at_another_rate(model, arrays, sfreq):
     smooth = gain[:, [20, 90, 150]] @ bumps(0.8, round(0.8 * sfreq))
     expected = own.estimate(smooth, sfreq)
     difference = prepared.estimate(smooth, sfreq) - expected
-    assert np.linalg.norm(difference) < 0.25 * np.linalg.norm(expected)
+    assert np.linalg.norm(difference) < 0.35 * np.linalg.norm(expected)
 
 
 def test_at_another_rate_fast_activity_is_seen(model, arrays):

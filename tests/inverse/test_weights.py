@@ -87,8 +87,8 @@ def radial_dipoles(centers):
 
 # the strongest parcels when each of two sources peaks, and their activity over the peak
 ANSWERS = {
-    20: {300: 0.51171},
-    44: {700: 0.99463, 539: 0.00559},
+    20: {300: 0.44344},
+    44: {700: 0.99262},
 }
 
 
@@ -100,7 +100,7 @@ def test_answer_of_the_generic_weights():
     noise = 0.02 * np.sin(np.outer(np.arange(1, 41), times + 1.0) ** 2)
     sources = gain[:, [300, 700]] / np.abs(gain[:, [300, 700]]).max(0)
     out = model.estimate(sources @ waves + noise, gain, 125.0)
-    assert_allclose(np.abs(out).max(), 55.02137, rtol=1e-3)
+    assert_allclose(np.abs(out).max(), 48.936295, rtol=1e-3)
     out /= np.abs(out).max()
     for time, strongest in ANSWERS.items():
         order = np.argsort(-np.abs(out[:, time]))

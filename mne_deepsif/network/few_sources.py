@@ -1,0 +1,268 @@
+"""A window that holds one source, or two: where, and how large (torch only)."""
+
+# Authors: the mne_deepsif developers
+# License: BSD-3-Clause
+
+from typing import NamedTuple
+
+import torch
+
+from .prior import _FLOOR, _LAMBDAS
+
+SHARPNESS = 0.3  # of the likelihood: samples depend on each other, forwards are wrong
+_OF_SIZES = 0.5  # how much of it counts for sizes, which wrong forwards falsify
+_MISFIT = 0.1  # of the data's power, which no topography explains
+_APART = 0.1  # least share of a topography's power that the other source's lacks
+_N_KEPT = 64  # most likely patches of a window
+# how much better than the network's an explanation must be to count as much (minus
+# twice the log likelihood): by one source, by two
+_HANDICAPS = (-12.0, 48.0)
+_HOPELESS = 30.0  # worse than one source by as much: two are not looked at further
+_N_SCANS = 4  # for two sources, each beside the other in turn
+_AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
+_N_GROUPS = 32  # of patches, see _largest
+
+
+class Found(NamedTuple):
+    """How one source explains windows, and how two sources do.
+
+    Attributes
+    ----------
+    cost : tensor of shape (n_windows, 2)
+        Minus twice the log likelihood per time, as in :class:`Explained`, and what the
+        explanation must be better. It is infinite for two sources that are no match for
+        one.
+    which : tensor of int, shape (n_windows, 2, n_kept)
+        The most likely patches; one half for each of two sources.
+    amplitudes : tensor of shape (n_windows, 2, n_kept, n_times)
+        Activity of each, times its probability.
+    predicted : tensor of shape (n_windows, 2, n_modes, n_times)
+        What the estimate explains of the data.
+    """
+
+    cost: torch.Tensor
+    which: torch.Tensor
+    amplitudes: torch.Tensor
+    predicted: torch.Tensor
+
+
+class FewSources:
+    """Estimates for one source or two, anywhere and of any size.
+
+    They are means over patches, weighed by how likely each makes the data. So a weak
+    source in a short window is found where a network, which wants to see more of it,
+    spreads it out, and a patch keeps its border. Of two sources, each is the mean over
+    patches beside the likeliest patch of the other.
+
+    Parameters
+    ----------
+    prior : CorticalPrior
+        The prior of the leadfield.
+    topographies : tensor of shape (n_patches, n_channels)
+        Whitened gain of the patches, one size after the other.
+    n_members : tensor of shape (n_patches,)
+        How many vertices each has.
+    n_of_size : sequence of int
+        How many patches there are of each size.
+    """
+
+    def __init__(self, prior, topographies, n_members, n_of_size):
+        self._prior = prior
+        topographies = topographies @ prior.modes
+        size = torch.linalg.vector_norm(topographies, dim=1, keepdim=True)
+        topographies = topographies / size.clamp_min(1e-30)
+        self._inverse_size = torch.where(size > 0, 1 / size.clamp_min(1e-30), 0.0)
+        self._n_of_size = [int(n) for n in n_of_size]
+        counts = torch.tensor(self._n_of_size, device=size.device)
+        # before there are data, all sizes are as likely
+        alone = -counts.repeat_interleave(counts).log()
+        # of two sources, many pairs of small ones resemble a large one
+        beside = alone + n_members.clamp_min(1).log()
+        self._log_probability = alone, beside
+        # besides the sources, all parcels are a little active
+        values, vectors = torch.linalg.eigh(prior.floor().double())
+        self._turn = vectors.float()
+        self._topographies = topographies @ self._turn
+        self._background = (_FLOOR * values.clamp_min(0)).float()
+
+    def explain(self, modes, rest, n_independent):
+        """Explain windows by one source, and by two.
+
+        Parameters
+        ----------
+        modes, rest : tensor
+            The data, see :func:`split_modes`.
+        n_independent : float
+            How many independent samples a window has.
+
+        Returns
+        -------
+        found : Found
+            The likelihoods, and what is needed for estimates.
+        """
+        data = self._turn.T @ modes
+        log = self._log_posterior(data, rest, n_independent)
+        one = self._mean_over_patches(log, data, rest, n_independent)
+        two = self._explain_by_two(data, rest, n_independent, one)
+        return Found(*(torch.stack(pair, 1) for pair in zip(one, two, strict=True)))
+
+    def _explain_by_two(self, data, rest, n_independent, one):
+        """Explain windows by two sources, if one does not explain them far better.
+
+        Return a Found without its second dimension, as ``one``.
+        """
+        first = one.which[:, 0]
+        second = self._likeliest_beside(first, data, rest)
+        sure = torch.ones(len(data), 1, device=data.device)
+        given = self._topographies[second][:, None], data, rest, sure
+        cost = self._amplitudes(*given, self._topographies[first])[1]
+        cost += _HANDICAPS[1] / n_independent
+        kept = cost < one.cost + _HOPELESS / n_independent
+        two = Found(
+            torch.full_like(one.cost, torch.inf),
+            *(torch.zeros_like(x) for x in one[1:]),
+        )
+        if not kept.any():
+            return two
+        data, rest, beside, parts = data[kept], rest[kept], second[kept], []
+        for _ in range(_N_SCANS):
+            log = self._log_posterior(data, rest, n_independent, beside)
+            part = self._mean_over_patches(log, data, rest, n_independent, beside)
+            parts.append(part)
+            beside = part.which[:, 0]
+        cost, which, amplitudes, predicted = zip(*parts[-2:], strict=True)
+        two.cost[kept] = sum(cost) / 2
+        two.which[kept] = torch.cat(which, 1)
+        two.amplitudes[kept] = torch.cat(amplitudes, 1)
+        two.predicted[kept] = sum(predicted)
+        return two
+
+    def _likeliest_beside(self, beside, data, rest):
+        """Return the patches (n_windows,) of a medium size that explain the data best.
+
+        It is a first guess, for which one size will do.
+        """
+        middle = len(self._n_of_size) // 2
+        first = sum(self._n_of_size[:middle])
+        size = self._topographies[first : first + self._n_of_size[middle]]
+        missed = [part for _, part in self._missed(size, data, rest, beside)]
+        return first + torch.cat(missed, 1).argmin(1)
+
+    def _missed(self, topographies, data, rest, beside):
+        """Yield which topographies, and the share of the power that each misses.
+
+        The shares are (n_windows, n_some). Those of patches ``beside`` a topography,
+        (n_windows,) or None, are explained already.
+        """
+        power = (data.square().sum((1, 2)) + rest).clamp_min(1e-30)
+        n_windows, n_modes, n_times = data.shape
+        data, total = data / power.sqrt()[:, None, None], 1.0
+        if beside is not None:
+            other = self._topographies[beside]
+            course = other[:, None] @ data
+            data = data - other[..., None] * course
+            total = 1 - course.square().sum((1, 2))[:, None]
+        rows = data.permute(2, 0, 1).reshape(-1, n_modes)
+        n_at_once = max(1, _AT_ONCE // len(rows))
+        for start in range(0, len(topographies), n_at_once):
+            some = slice(start, start + n_at_once)
+            block = topographies[some]
+            score = (rows @ block.T).square_().view(n_times, n_windows, -1).sum(0)
+            if beside is not None:
+                score /= (1 - (other @ block.T).square_()).clamp_min_(_APART)
+            yield some, torch.sub(total, score).clamp_min_(0)
+
+    def _log_posterior(self, data, rest, n_independent, beside=None):
+        """Return log probabilities (n_windows, n_patches).
+
+        ``beside`` are patches of another source (n_windows,), which are taken as given.
+        """
+        exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
+        log_probability = self._log_probability[beside is not None]
+        log = data.new_empty(len(data), len(self._topographies))
+        for some, missed in self._missed(self._topographies, data, rest, beside):
+            log_missed = missed.add_(_MISFIT).log_()
+            known = log_probability[some]
+            torch.add(known, log_missed, alpha=-exponent, out=log[:, some])
+        sizes = log.split(self._n_of_size, 1)
+        likely = torch.stack([size.logsumexp(1) for size in sizes], 1)
+        total = (_OF_SIZES * likely).logsumexp(1, keepdim=True)
+        excess = (1 - _OF_SIZES) * likely + total
+        for size, one in zip(sizes, excess.T, strict=True):
+            size -= one[:, None]
+        return log
+
+    def _mean_over_patches(self, log, data, rest, n_independent, beside=None):
+        """Return the mean over the most likely patches, a Found without pairs."""
+        n_kept = min(_N_KEPT, log.shape[1]) // 2 * 2
+        log, which = _largest(log, n_kept if beside is None else n_kept // 2)
+        topographies, other = self._topographies[which], None
+        if beside is not None:
+            other = self._topographies[beside]
+        given = topographies, data, rest, log.exp(), other
+        amplitudes, cost = self._amplitudes(*given)
+        cost = cost + _HANDICAPS[beside is not None] / n_independent
+        predicted = self._turn @ (topographies.mT @ amplitudes)
+        return Found(cost, which, amplitudes * self._inverse_size[which], predicted)
+
+    def _amplitudes(self, topographies, data, rest, probability, other=None):
+        """Return amplitudes (n_windows, n_kept, n_times), and cost (n_windows,).
+
+        The noise level is the most likely one. Topographies have a length of 1.
+        ``other`` (n_windows, n_modes) are those of another source.
+        """
+        n_channels, background = self._prior.n_channels, self._background
+        variance = n_channels * (1 - _FLOOR)
+        if other is not None:
+            variance, other = variance / 2, other[:, None]
+        share = probability / probability.sum(1, keepdim=True)
+        costs, amplitudes = [], []
+        for ratio in _LAMBDAS:
+            weight = 1 / (background + ratio)
+            weighted = topographies * weight
+            score = weighted @ data
+            gain = 1 / variance + (weighted * topographies).sum(2)
+            power = (data.square() * weight[:, None]).sum((1, 2)) + rest / ratio
+            power, log_det = power[:, None], 0.0
+            if other is not None:  # what it explains is taken off
+                known = (other * weight) @ data
+                level = 1 / variance + ((other * weight) * other).sum(2)
+                shared = (weighted * other).sum(2)
+                power = power - known.square().sum(2) / level
+                log_det = (variance * level).log()
+                score = score - (shared / level)[..., None] * known
+                gain = gain - shared.square() / level
+            power = power - score.square().sum(2) / gain
+            power = power.clamp_min(torch.finfo(power.dtype).tiny)
+            log_det = log_det + (variance * gain).log()
+            cost = log_det + n_channels * power.log()
+            costs.append((share * cost).sum(1) + self._log_det(ratio))
+            amplitudes.append((probability / gain)[..., None] * score)
+        cost, best = torch.stack(costs).min(0)
+        each = torch.arange(len(data), device=data.device)
+        return torch.stack(amplitudes)[best, each], cost
+
+    def _log_det(self, ratio):
+        """Return the log determinant of background and noise."""
+        n_rest = self._prior.n_channels - len(self._background)
+        background = (self._background + ratio).log().sum()
+        return background + n_rest * torch.tensor(ratio).log()
+
+
+def _largest(values, n_most):
+    """Return the largest of each row and their places, as topk does, but sooner.
+
+    The largest are in the groups that have the largest maxima.
+    """
+    width = values.shape[1] // _N_GROUPS
+    if width < n_most:
+        return values.topk(n_most, dim=1)
+    n_grouped = width * _N_GROUPS
+    groups = values[:, :n_grouped].unflatten(1, (_N_GROUPS, width))
+    best = groups.amax(1).topk(n_most, dim=1).indices
+    first = torch.arange(0, n_grouped, width, device=best.device)
+    rest = torch.arange(n_grouped, values.shape[1], device=best.device)
+    places = [(first[:, None] + best[:, None]).flatten(1), rest.expand(len(best), -1)]
+    places = torch.cat(places, 1)
+    found, which = values.gather(1, places).topk(n_most, dim=1)
+    return found, places.gather(1, which)
