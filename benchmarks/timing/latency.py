@@ -26,7 +26,7 @@ from scipy import sparse
 import mne_deepsif
 from mne_deepsif import apply as front
 from mne_deepsif.inverse import model, plan, span, sums
-from mne_deepsif.network import architectures, one_source
+from mne_deepsif.network import architectures, few_sources
 
 from ..comparison.subjects import biosemi_info
 from ..options import parse_args
@@ -39,7 +39,7 @@ PARTS = {
     "network": [(architectures.CompactNetwork, "forward")],
     "its input": [(model, "encode_windows")],
     "evidence": [(model, "reweigh")],
-    "one source": [(one_source.OneSource, "explain")],
+    "few sources": [(few_sources.FewSources, "explain")],
     "eigenvalues": [(model.PreparedPrior, "_spectrum")],
     "sums": [(sums.Sums, part) for part in ("estimate", "of_patches", "kernels")],
     "their mean": [
@@ -228,7 +228,8 @@ def settle(operator, data, n_runs):
     previews, final = [], []
     for start in range(0, min(data.shape[1], N_PIECE * n_runs), N_PIECE):
         final.append(stream.push(data[:, start : start + N_PIECE]).data)
-        previews.append((start + N_PIECE, stream.preview().data))
+        latest = stream.preview().data[:, -400:].copy()  # what is compared
+        previews.append((start + N_PIECE, latest))
     final = np.concatenate([*final, stream.finish().data], axis=1)
     say("\n== the newest samples: correlation of all parcels with the final estimate")
     for low, high in ((0, 50), (50, 100), (100, 200), (200, 400)):
@@ -261,7 +262,7 @@ def run_hour(operator, data, n_minutes):
     say(f"\n== {n_minutes:g} minutes in pieces of 1 s, the same label, decim=8")
     speed = n_pieces * n_piece / SFREQ / seconds
     say(f"{seconds:.0f} s: {speed:.1f} x real time; {count} final samples,")
-    say(f"{n_events} events. Resident memory (MB) at minute:")
+    say(f"{n_events} events. Resident memory (MB), with the above, at minute:")
     say("".join(f"{minute:8.0f}" for minute, _ in rows))
     say("".join(f"{memory:8.1f}" for _, memory in rows))
 

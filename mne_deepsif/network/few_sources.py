@@ -101,18 +101,22 @@ class FewSources:
             The likelihoods, and what is needed for estimates.
         """
         data = self._turn.T @ modes
-        log = self._log_posterior(data, rest, n_independent)
+        power = (data.square().sum((1, 2)) + rest).clamp_min(1e-30)
+        shares = data / power.sqrt()[:, None, None]
+        explained = self._explained(shares)
+        log = self._log_posterior(shares, explained, n_independent)
         one = self._mean_over_patches(log, data, rest, n_independent)
-        two = self._explain_by_two(data, rest, n_independent, one)
+        given = data, rest, shares, explained
+        two = self._explain_by_two(*given, n_independent, one)
         return Found(*(torch.stack(pair, 1) for pair in zip(one, two, strict=True)))
 
-    def _explain_by_two(self, data, rest, n_independent, one):
+    def _explain_by_two(self, data, rest, shares, explained, n_independent, one):
         """Explain windows by two sources, if one does not explain them far better.
 
         Return a Found without its second dimension, as ``one``.
         """
         first = one.which[:, 0]
-        second = self._likeliest_beside(first, data, rest)
+        second = self._likeliest_beside(first, shares, explained)
         sure = torch.ones(len(data), 1, device=data.device)
         given = self._topographies[second][:, None], data, rest, sure
         cost = self._amplitudes(*given, self._topographies[first])[1]
@@ -125,8 +129,9 @@ class FewSources:
         if not kept.any():
             return two
         data, rest, beside, parts = data[kept], rest[kept], second[kept], []
+        shares, explained = shares[kept], explained[kept]
         for _ in range(_N_SCANS):
-            log = self._log_posterior(data, rest, n_independent, beside)
+            log = self._log_posterior(shares, explained, n_independent, beside)
             part = self._mean_over_patches(log, data, rest, n_independent, beside)
             parts.append(part)
             beside = part.which[:, 0]
@@ -137,50 +142,63 @@ class FewSources:
         two.predicted[kept] = sum(predicted)
         return two
 
-    def _likeliest_beside(self, beside, data, rest):
+    def _likeliest_beside(self, beside, shares, explained):
         """Return the patches (n_windows,) of a medium size that explain the data best.
 
         It is a first guess, for which one size will do.
         """
         middle = len(self._n_of_size) // 2
         first = sum(self._n_of_size[:middle])
-        size = self._topographies[first : first + self._n_of_size[middle]]
-        missed = [part for _, part in self._missed(size, data, rest, beside)]
-        return first + torch.cat(missed, 1).argmin(1)
+        stop = first + self._n_of_size[middle]
+        missed = self._missed(shares, explained, beside, first, stop)
+        return first + torch.cat([part for _, part in missed], 1).argmin(1)
 
-    def _missed(self, topographies, data, rest, beside):
-        """Yield which topographies, and the share of the power that each misses.
+    def _explained(self, shares):
+        """Return the share of the power that each patch explains.
 
-        The shares are (n_windows, n_some). Those of patches ``beside`` a topography,
-        (n_windows,) or None, are explained already.
+        ``shares`` are data (n_windows, n_modes, n_times) over the root of their power.
         """
-        power = (data.square().sum((1, 2)) + rest).clamp_min(1e-30)
-        n_windows, n_modes, n_times = data.shape
-        data, total = data / power.sqrt()[:, None, None], 1.0
-        if beside is not None:
-            other = self._topographies[beside]
-            course = other[:, None] @ data
-            data = data - other[..., None] * course
-            total = 1 - course.square().sum((1, 2))[:, None]
-        rows = data.permute(2, 0, 1).reshape(-1, n_modes)
-        n_at_once = max(1, _AT_ONCE // len(rows))
-        for start in range(0, len(topographies), n_at_once):
-            some = slice(start, start + n_at_once)
-            block = topographies[some]
-            score = (rows @ block.T).square_().view(n_times, n_windows, -1).sum(0)
-            if beside is not None:
-                score /= (1 - (other @ block.T).square_()).clamp_min_(_APART)
-            yield some, torch.sub(total, score).clamp_min_(0)
+        n_windows, n_modes, n_times = shares.shape
+        rows = shares.permute(2, 0, 1).reshape(-1, n_modes)
+        explained = shares.new_empty(n_windows, len(self._topographies))
+        for some in _blocks(0, len(self._topographies), len(rows)):
+            score = (rows @ self._topographies[some].T).square_()
+            score = score.view(n_times, n_windows, -1)
+            torch.sum(score, 0, out=explained[:, some])
+        return explained
 
-    def _log_posterior(self, data, rest, n_independent, beside=None):
+    def _missed(self, shares, explained, beside, first=0, stop=None):
+        """Yield which patches, and the share of the power that each misses.
+
+        The latter are (n_windows, n_some). Those of patches ``beside`` a topography,
+        (n_windows,) or None, are explained already. What it leaves of the data is not
+        multiplied by all topographies again: ``explained`` changes by products with
+        the other topography, and with the data at its own times.
+        """
+        stop = len(self._topographies) if stop is None else stop
+        if beside is None:
+            for some in _blocks(first, stop, len(shares)):
+                yield some, torch.sub(1, explained[:, some]).clamp_min_(0)
+            return
+        other = self._topographies[beside]
+        course = other[:, None] @ shares
+        power = course.square().sum((1, 2))[:, None]
+        rows = torch.cat([other, (shares @ course.mT)[..., 0]])
+        for some in _blocks(first, stop, len(rows)):
+            along, cross = (rows @ self._topographies[some].T).chunk(2)
+            score = explained[:, some] + along * (along * power - 2 * cross)
+            score /= (1 - along.square()).clamp_min_(_APART)
+            yield some, torch.sub(1 - power, score).clamp_min_(0)
+
+    def _log_posterior(self, shares, explained, n_independent, beside=None):
         """Return log probabilities (n_windows, n_patches).
 
         ``beside`` are patches of another source (n_windows,), which are taken as given.
         """
         exponent = SHARPNESS * self._prior.n_channels * n_independent / 2
         log_probability = self._log_probability[beside is not None]
-        log = data.new_empty(len(data), len(self._topographies))
-        for some, missed in self._missed(self._topographies, data, rest, beside):
+        log = torch.empty_like(explained)
+        for some, missed in self._missed(shares, explained, beside):
             log_missed = missed.add_(_MISFIT).log_()
             known = log_probability[some]
             torch.add(known, log_missed, alpha=-exponent, out=log[:, some])
@@ -247,6 +265,13 @@ class FewSources:
         n_rest = self._prior.n_channels - len(self._background)
         background = (self._background + ratio).log().sum()
         return background + n_rest * torch.tensor(ratio).log()
+
+
+def _blocks(first, stop, n_rows):
+    """Return slices of patches, whose products with some rows stay in the cache."""
+    n_at_once = max(1, _AT_ONCE // n_rows)
+    starts = range(first, stop, n_at_once)
+    return [slice(start, min(start + n_at_once, stop)) for start in starts]
 
 
 def _largest(values, n_most):
