@@ -20,6 +20,7 @@ _HANDICAPS = (-12.0, 48.0)
 _HOPELESS = 30.0  # worse than one source by as much: two are not looked at further
 _N_SCANS = 4  # for two sources, each beside the other in turn
 _AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
+_LEAST = 128  # topographies compared at once, however many windows and times there are
 _N_GROUPS = 32  # of patches, see _largest
 
 
@@ -163,7 +164,7 @@ class FewSources:
             data = data - other[..., None] * course
             total = 1 - course.square().sum((1, 2))[:, None]
         rows = data.permute(2, 0, 1).reshape(-1, n_modes)
-        n_at_once = max(1, _AT_ONCE // len(rows))
+        n_at_once = max(_LEAST, _AT_ONCE // len(rows))
         for start in range(0, len(topographies), n_at_once):
             some = slice(start, start + n_at_once)
             block = topographies[some]
@@ -194,8 +195,10 @@ class FewSources:
 
     def _mean_over_patches(self, log, data, rest, n_independent, beside=None):
         """Return the mean over the most likely patches, a Found without pairs."""
-        n_kept = min(_N_KEPT, log.shape[1]) // 2 * 2
-        log, which = _largest(log, n_kept if beside is None else n_kept // 2)
+        n_patches = log.shape[1]
+        n_each = max(1, min(_N_KEPT, n_patches) // 2)  # a single one cannot be halved
+        n_kept = min(2 * n_each, n_patches) if beside is None else n_each
+        log, which = _largest(log, n_kept)
         topographies, other = self._topographies[which], None
         if beside is not None:
             other = self._topographies[beside]
