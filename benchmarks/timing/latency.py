@@ -26,7 +26,7 @@ from scipy import sparse
 import mne_deepsif
 from mne_deepsif import apply as front
 from mne_deepsif.inverse import model, plan, span, sums
-from mne_deepsif.network import architectures, one_source
+from mne_deepsif.network import architectures, few_sources
 
 from ..comparison.subjects import biosemi_info
 from ..options import parse_args
@@ -39,7 +39,7 @@ PARTS = {
     "network": [(architectures.CompactNetwork, "forward")],
     "its input": [(model, "encode_windows")],
     "evidence": [(model, "reweigh")],
-    "one source": [(one_source.OneSource, "explain")],
+    "one source": [(few_sources.FewSources, "explain")],
     "eigenvalues": [(model.PreparedPrior, "_spectrum")],
     "sums": [(sums.Sums, part) for part in ("estimate", "of_patches", "kernels")],
     "their mean": [
