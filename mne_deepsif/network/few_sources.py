@@ -62,7 +62,7 @@ class FewSources:
     topographies : tensor of shape (n_patches, n_channels)
         Whitened gain of the patches, one size after the other.
     n_members : tensor of shape (n_patches,)
-        How many vertices each has.
+        How many vertices each has, or parcels.
     n_of_size : sequence of int
         How many patches there are of each size.
     """
