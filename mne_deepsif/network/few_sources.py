@@ -17,7 +17,8 @@ _N_KEPT = 64  # most likely patches of a window
 # how much better than the network's an explanation must be to count as much (minus
 # twice the log likelihood): by one source, by two
 _HANDICAPS = (-12.0, 48.0)
-_HOPELESS = 30.0  # worse than one source by as much: two are not looked at further
+# a first pair worse than one source by as much, handicaps included, is given up
+_HOPELESS = 30.0
 _N_SCANS = 4  # for two sources, each beside the other in turn
 _AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
 _LEAST = 128  # topographies compared at once, however many windows and times there are
@@ -108,7 +109,7 @@ class FewSources:
         return Found(*(torch.stack(pair, 1) for pair in zip(one, two, strict=True)))
 
     def _explain_by_two(self, data, rest, n_independent, one):
-        """Explain windows by two sources, if one does not explain them far better.
+        """Explain windows by two sources, unless the first guess is no match for one.
 
         Return a Found without its second dimension, as ``one``.
         """
