@@ -334,8 +334,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("script", sorted(OTHERS))
-def test_others_find_what_they_import(script):
+def test_others_find_what_they_import(script, monkeypatch):
     """Slow tests run them, which nobody runs after each change of the package."""
+    monkeypatch.syspath_prepend(ROOT)
     if script == "timing.exported":
         pytest.importorskip("onnxruntime")
     import_module(f"benchmarks.{script}")
