@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import reduce
+from importlib import import_module
 from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
@@ -330,6 +331,15 @@ OTHERS = {
     *("comparison.__main__", "making.release", "studies.start", "studies.variants"),
     *("timing.cohort", "timing.exported", "timing.latency"),
 }
+
+
+@pytest.mark.parametrize("script", sorted(OTHERS))
+def test_others_find_what_they_import(script, monkeypatch):
+    """Slow tests run them, which nobody runs after each change of the package."""
+    monkeypatch.syspath_prepend(ROOT)
+    if script == "timing.exported":
+        pytest.importorskip("onnxruntime")
+    import_module(f"benchmarks.{script}")
 
 
 # ---------------------------------------------------------------- all of them

@@ -514,6 +514,13 @@ def test_variants_differ():
     assert rows[0]["peak"]["n"] == 2
 
 
+def test_variants_change_what_is_there():
+    for name, changes in variants.VARIANTS.items():
+        for module, constants in changes.items():
+            for constant in constants:
+                assert hasattr(module, constant), (name, module, constant)
+
+
 def test_variants_have_their_scenarios():
     for kind in ("eeg", "mag"):
         found = variants.find_scenarios(kind)

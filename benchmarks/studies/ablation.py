@@ -192,7 +192,7 @@ def no_last_gates():
 
 def noise_level():
     """Add the share of power that the components leave, as one more feature."""
-    components, encode = encoder.principal_components, encoder.encode
+    components, backproject = encoder.principal_components, encoder._backproject
     left = []
 
     def remember(data, n_components, exact=True):
@@ -201,13 +201,13 @@ def noise_level():
         left.append((1 - share).clamp_min(1e-4))
         return patterns, courses
 
-    def append(data, kernels=None):
-        X = encode(data, kernels)
+    def append(X, kernels):
+        X, size = backproject(X, kernels)
         level = torch.zeros(*X.shape[:2], 1)
         level[:, 0, 0] = left.pop().log()  # the power of the feature over components
-        return torch.cat([X, level], 2)
+        return torch.cat([X, level], 2), size
 
-    encoder.principal_components, encoder.encode = remember, append
+    encoder.principal_components, encoder._backproject = remember, append
     linear = architectures.CompactNetwork.__init__
 
     def wider(self, n_features, *args, **kwargs):

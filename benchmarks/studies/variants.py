@@ -11,7 +11,7 @@ The samples are those that choose settings in the comparison, none that it score
 import argparse
 import json
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from unittest import mock
 
 import mne
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from mne_deepsif.inverse import model
-from mne_deepsif.network import prior
+from mne_deepsif.network import few_sources, prior
 
 from ..comparison.registry import SCENARIOS
 from ..comparison.report import statistics
@@ -36,6 +36,7 @@ CELLS = (
     "early source, 0.15 of the late one",
     "radius 25 mm, SNR 1",
 )
+ONE, TWO = few_sources._HANDICAPS
 METRICS = ("peak", "auc", "le", "precision", "recall", "area_ratio")
 
 
@@ -50,20 +51,28 @@ def share(patches):
     return variances
 
 
+# what each changes: constants of modules
 VARIANTS = {
-    "as shipped": (prior, {}),
-    "fine patterns only": (model, dict(prior_variances=share(0.0))),
-    "half of each": (model, dict(prior_variances=share(0.5))),
-    "patches only": (model, dict(prior_variances=share(1.0))),
-    "prior of 512 ms only": (model, dict(_HANDICAPS=(0.0, np.inf), _HANDICAP=np.inf)),
-    "prior of one source only": (model, dict(_HANDICAP=-1e6)),
-    "no prior of one source": (model, dict(_HANDICAP=np.inf)),
-    "no prior of 128 ms": (model, dict(_HANDICAPS=(0.0, np.inf))),
-    "no handicaps": (model, dict(_HANDICAPS=(0.0, 0.0), _HANDICAP=0.0)),
-    "exponent 0.4": (prior, dict(_EXPONENT=0.4)),
-    "exponent 0.8": (prior, dict(_EXPONENT=0.8)),
-    "floor 0.01": (prior, dict(_FLOOR=0.01)),
-    "floor 0.2": (prior, dict(_FLOOR=0.2)),
+    "as shipped": {},
+    "fine patterns only": {model: dict(prior_variances=share(0.0))},
+    "half of each": {model: dict(prior_variances=share(0.5))},
+    "patches only": {model: dict(prior_variances=share(1.0))},
+    "prior of 512 ms only": {
+        model: dict(_HANDICAPS=(0.0, np.inf)),
+        few_sources: dict(_HANDICAPS=(np.inf, np.inf)),
+    },
+    "prior of one source only": {few_sources: dict(_HANDICAPS=(-1e6, np.inf))},
+    "no prior of one source": {few_sources: dict(_HANDICAPS=(np.inf, TWO))},
+    "no prior of two sources": {few_sources: dict(_HANDICAPS=(ONE, np.inf))},
+    "no prior of 128 ms": {model: dict(_HANDICAPS=(0.0, np.inf))},
+    "no handicaps": {
+        model: dict(_HANDICAPS=(0.0, 0.0)),
+        few_sources: dict(_HANDICAPS=(0.0, 0.0)),
+    },
+    "exponent 0.4": {prior: dict(_EXPONENT=0.4)},
+    "exponent 0.8": {prior: dict(_EXPONENT=0.8)},
+    "floor 0.01": {prior: dict(_FLOOR=0.01), few_sources: dict(_FLOOR=0.01)},
+    "floor 0.2": {prior: dict(_FLOOR=0.2), few_sources: dict(_FLOOR=0.2)},
 }
 
 
@@ -80,9 +89,10 @@ def _fits(scenario, kind):
 
 def score_variant(scenario, name, n_samples):
     """Score one variant: a row of means, SD, medians and numbers."""
-    module, constants = VARIANTS[name]
     plan = make_plan(scenario, ["DeepSIF"], {"DeepSIF": [0]}, n_samples, n_samples)
-    with mock.patch.multiple(module, **constants) if constants else nullcontext():
+    with ExitStack() as stack:
+        for module, constants in VARIANTS[name].items():
+            stack.enter_context(mock.patch.multiple(module, **constants))
         rows = [row for cell in plan for row in compute(cell)["rows"]]
     rows = pd.DataFrame(rows, columns=Row._fields)
     rows = rows[rows["rule"].isin(["-", "otsu"])]

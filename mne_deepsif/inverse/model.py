@@ -64,7 +64,7 @@ class Model:
         The network, on the CPU. It maps ``(n_batch, n_times, n_features)`` to
         ``(n_batch, n_times, n_parcels)``. For ``"backprojection"``, it is like
         ``CompactNetwork``: its dict ``sizes`` gives the number of principal
-        components as ``"n_components"``.
+        components as ``"n_components"``, and it has ``embed_kernels``.
     encoder : "backprojection" | "sensors"
         What the network reads, see :class:`DeepSIFEstimator`.
     parcels : Parcels

@@ -248,8 +248,10 @@ class _Remembered(_Recomputed):
             return
         windows, scales = self._cut(data, new, self.short, _SHORT)
         judged = self.prepared._judge(windows, self.rate)
-        given = (x.flatten(0, 1) for x in (judged.which, judged.amplitudes))
-        sources = self.sums.of_patches(*given).unflatten(0, judged.cost.shape)
+        few = judged.cost.isfinite()  # two sources are often out of the question
+        found = self.sums.of_patches(judged.which[few], judged.amplitudes[few])
+        sources = found.new_zeros(*few.shape, *found.shape[1:])
+        sources[few] = found
         kept = judged.modes, judged.rest, judged.cost, sources, judged.predicted
         for start, scale, *row in zip(new, scales, *map(_rows, kept), strict=True):
             self.judged[first + start] = scale.item(), _Window(*row)

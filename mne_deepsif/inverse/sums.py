@@ -32,7 +32,7 @@ class Sums:
     has_patterns : bool
         Whether the columns of ``mixing`` are patterns, not parcels.
     coefficients : csr_array of shape (n_patches, n_columns)
-        What makes up the patches that a single source may be.
+        What makes up the patches that a source may be.
     """
 
     def __init__(self, prior, mixing, has_patterns, coefficients):

@@ -17,9 +17,11 @@ _N_KEPT = 64  # most likely patches of a window
 # how much better than the network's an explanation must be to count as much (minus
 # twice the log likelihood): by one source, by two
 _HANDICAPS = (-12.0, 48.0)
-_HOPELESS = 30.0  # worse than one source by as much: two are not looked at further
+# a first pair worse than one source by as much, handicaps included, is given up
+_HOPELESS = 30.0
 _N_SCANS = 4  # for two sources, each beside the other in turn
 _AT_ONCE = 2**17  # numbers: 0.5 MB, which stay in the processor's cache
+_LEAST = 128  # topographies compared at once, however many windows and times there are
 _N_GROUPS = 32  # of patches, see _largest
 
 
@@ -61,7 +63,7 @@ class FewSources:
     topographies : tensor of shape (n_patches, n_channels)
         Whitened gain of the patches, one size after the other.
     n_members : tensor of shape (n_patches,)
-        How many vertices each has.
+        How many vertices each has, or parcels.
     n_of_size : sequence of int
         How many patches there are of each size.
     """
@@ -111,7 +113,7 @@ class FewSources:
         return Found(*(torch.stack(pair, 1) for pair in zip(one, two, strict=True)))
 
     def _explain_by_two(self, data, rest, shares, explained, n_independent, one):
-        """Explain windows by two sources, if one does not explain them far better.
+        """Explain windows by two sources, unless the first guess is no match for one.
 
         Return a Found without its second dimension, as ``one``.
         """
@@ -212,8 +214,10 @@ class FewSources:
 
     def _mean_over_patches(self, log, data, rest, n_independent, beside=None):
         """Return the mean over the most likely patches, a Found without pairs."""
-        n_kept = min(_N_KEPT, log.shape[1]) // 2 * 2
-        log, which = _largest(log, n_kept if beside is None else n_kept // 2)
+        n_patches = log.shape[1]
+        n_each = max(1, min(_N_KEPT, n_patches) // 2)  # a single one cannot be halved
+        n_kept = min(2 * n_each, n_patches) if beside is None else n_each
+        log, which = _largest(log, n_kept)
         topographies, other = self._topographies[which], None
         if beside is not None:
             other = self._topographies[beside]
@@ -269,7 +273,7 @@ class FewSources:
 
 def _blocks(first, stop, n_rows):
     """Return slices of patches, whose products with some rows stay in the cache."""
-    n_at_once = max(1, _AT_ONCE // n_rows)
+    n_at_once = max(_LEAST, _AT_ONCE // n_rows)
     starts = range(first, stop, n_at_once)
     return [slice(start, min(start + n_at_once, stop)) for start in starts]
 

@@ -1,4 +1,4 @@
-"""Tests of the patches that a single source may be."""
+"""Tests of the patches that a source may be."""
 
 # Authors: the mne_deepsif developers
 # License: BSD-3-Clause

@@ -207,6 +207,7 @@ def test_many_windows_are_as_few(few, topographies, monkeypatch):
     """They are compared with a few topographies at a time."""
     data = make_two(topographies)
     monkeypatch.setattr(module, "_AT_ONCE", 7 * 30 * N_TIMES)
+    monkeypatch.setattr(module, "_LEAST", 1)
     many = find(few, np.tile(data, (10, 1, 1)))
     for found, expected in zip(many, find(few, data), strict=True):
         for one, other in zip(found, expected, strict=True):
@@ -222,6 +223,18 @@ def test_largest(n):
         module._largest(values, 5), values.topk(5, dim=1), strict=True
     ):
         assert_allclose(found, expected, rtol=0)
+
+
+@pytest.mark.parametrize("n_patches", [1, 2, 3])
+def test_hardly_any_patches(prior, topographies, n_patches):
+    """As of a source space of one vertex: all of its activity is that vertex's."""
+    some = torch.as_tensor(topographies[:n_patches]).float()
+    few = FewSources(prior, some, torch.ones(n_patches), (n_patches,))
+    wave = np.hanning(N_TIMES)
+    one, two = find(few, [np.outer(topographies[0], wave)])
+    assert one.which[0, 0] == 0
+    assert_allclose(one.amplitudes[0, 0], wave, atol=0.05)
+    assert two.cost.isinf().all() and not two.amplitudes.any()
 
 
 def test_no_data(few):
