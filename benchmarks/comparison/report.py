@@ -338,7 +338,8 @@ def write(rows, rules, stamp, folder, name=NAME):
     kept = json.loads(summary.to_json(orient="records", double_precision=6))
     _dump(stamp | dict(summary=kept, rules=best), folder / f"{name}.json")
     recordings = read_recordings(folder) if name == NAME else []
-    text = as_text(summary, rules, recordings)
+    # of what is stored: the last digits may round to another side
+    text = as_text(pd.DataFrame(kept), rules, recordings)
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
