@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mne
 import pytest
@@ -23,10 +24,12 @@ PAGES = sorted(page.stem for page in (ROOT / "examples").glob("*.py"))
 def run_page(name, folder, **environment):
     """Run a page in a process of its own; return what it prints."""
     environment = os.environ | dict(MPLBACKEND="agg") | environment
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{name}.py"],
-        **dict(cwd=folder, env=environment, capture_output=True, text=True),
-    )
+    with TemporaryDirectory() as home:  # MNE writes where its data are to its settings
+        environment["_MNE_FAKE_HOME_DIR"] = home
+        done = subprocess.run(
+            [sys.executable, ROOT / "examples" / f"{name}.py"],
+            **dict(cwd=folder, env=environment, capture_output=True, text=True),
+        )
     assert done.returncode == 0, done.stderr[-2000:]
     assert not any(folder.iterdir()), "a page leaves no files"
     return done.stdout
