@@ -108,8 +108,10 @@ def test_on_the_same_device_is_the_same_model(model):
     assert model.on("cpu:0").device == "cpu:0" and model.device != "cpu:0"
 
 
-@pytest.mark.parametrize("sfreq", (125.0, 250.0, 300.0, 1017.25))
-def test_at_another_rate(model, arrays, sfreq):
+@pytest.mark.parametrize(
+    "sfreq, most", [(125.0, 1e-6), (250.0, 0.25), (300.0, 0.25), (1017.25, 0.35)]
+)
+def test_at_another_rate(model, arrays, sfreq, most):
     """The windows are as long, and slow data give nearly the same.
 
     The weights of the priors depend on the rate as well: at 1017 Hz, by three tenths.
@@ -122,7 +124,7 @@ def test_at_another_rate(model, arrays, sfreq):
     smooth = gain[:, [20, 90, 150]] @ bumps(0.8, round(0.8 * sfreq))
     expected = own.estimate(smooth, sfreq)
     difference = prepared.estimate(smooth, sfreq) - expected
-    assert np.linalg.norm(difference) < 0.35 * np.linalg.norm(expected)
+    assert np.linalg.norm(difference) < most * np.linalg.norm(expected)
 
 
 def test_at_another_rate_fast_activity_is_seen(model, arrays):
